@@ -1,0 +1,525 @@
+"""DicomNet: the class that integrators subclass. Its life cycle is here; the rest is inherited.
+
+`dispatch.Dispatch` turns what arrives into callbacks, `messages.Messages` has the 23 `send_*` methods,
+`callbacks.Callbacks` every `on_*`, `security.Security` the TLS settings and getters.
+"""
+
+from __future__ import annotations
+
+import atexit
+import socket
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from dicomnet import errors
+from dicomnet.callbacks import overridden
+from dicomnet.dataset.spool import Spool
+from dicomnet.dispatch import Dispatch
+from dicomnet.enums import DicomExceptionCode, DicomNetFlags, DicomNetIpTypeFlags, DicomNetSecurityMode
+from dicomnet.link import Link
+from dicomnet.listener import Client, Listener
+from dicomnet.security import Security
+from dicomnet.settings import DicomSocketOptions, Limits, Timeouts
+from dicomnet.tls.context import context_for
+from dicomnet.trace import Trace, log_trace, logger
+from dicomnet.transport.accept import Acceptor, listen_tcp
+from dicomnet.transport.connect import ConnectAttempt
+from dicomnet.transport.deadline import Deadline, DeadlineExpired
+from dicomnet.transport.tcp import TcpStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from dicomnet.association import DicomAssociate
+    from dicomnet.protocol.command_set import Command
+    from dicomnet.tls.stream import TlsStream
+    from dicomnet.transport.stream import Stream
+
+__all__ = ["DicomNet"]
+
+_SUCCESS = DicomExceptionCode.SUCCESS
+
+_living: weakref.WeakSet[DicomNet] = weakref.WeakSet()
+
+
+def _socket_options(options: DicomSocketOptions) -> Iterator[tuple[int, int, int]]:
+    for name, size in (
+        (socket.SO_SNDBUF, options.send_buffer_size),
+        (socket.SO_RCVBUF, options.receive_buffer_size),
+    ):
+        if size:
+            yield socket.SOL_SOCKET, name, size
+
+
+def _silent(_event: str, _fields: Mapping[str, Any]) -> None:
+    """The trace hook of an object that has none."""
+
+
+@atexit.register
+def _close_links() -> None:
+    for net in list(_living):
+        net.close_forced(True)
+
+
+class DicomNet(Dispatch, Security):
+    """One end of a DICOM link, or a listening socket (LEADTOOLS `DicomNet`).
+
+    A client calls `connect`, `send_associate_request` and the `send_*` methods, and handles what comes back
+    in overridden `on_*` callbacks while it calls `receive`, `wait` or `run`, or lets `start` do so on a
+    thread. A server calls `listen` and `run` (or `start`); for each connection `on_accept` makes a second
+    object and passes it to `accept`. The object can be used again after `close`.
+
+    `path` is the folder for the spool (the system's temporary folder by default); `reserved` is LEADTOOLS'
+    third constructor argument: True means that `initialize` will follow.
+
+    As a context manager, leaving the block releases the association and closes; an exception aborts.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        security_mode: DicomNetSecurityMode | int = DicomNetSecurityMode.NONE,
+        reserved: bool = False,
+        *,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        trace: Trace | None = log_trace,
+    ) -> None:
+        super().__init__()
+        self.timeouts = timeouts or Timeouts()
+        self.limits = limits or Limits()
+        self.flags = DicomNetFlags.NONE
+        self.socket_options = DicomSocketOptions()
+        self._trace = trace
+        self._reserved = reserved
+        self._path = path
+        self._spool = Spool(path, self.limits.spool)
+        self._link: Link | None = None
+        self._stream: Stream | None = None  # while the link is being made
+        self._attempt: ConnectAttempt | None = None
+        self._listener: Listener | None = None
+        self._offered: socket.socket | None = None
+        self._server: DicomNet | None = None
+        self._crowded = False
+        self._accepted: DicomNet | None = None
+        self._thread: threading.Thread | None = None
+        self._association: DicomAssociate | None = None
+        self._command: Command | None = None
+        self._ip_type = DicomNetIpTypeFlags.IPV4_OR_IPV6
+        self._addresses = ("", 0, "", 0)
+        self._set_security_mode(security_mode)
+        _living.add(self)
+
+    # --- the object -------------------------------------------------------------------------------
+
+    @staticmethod
+    def startup() -> None:
+        """LEADTOOLS `Startup`: nothing has to be prepared here; kept for ported programs."""
+
+    @staticmethod
+    def shutdown() -> None:
+        """LEADTOOLS `Shutdown`: end every link of this process that is still open."""
+        _close_links()
+
+    def initialize(
+        self,
+        path: str | None = None,
+        mode: DicomNetSecurityMode | int = DicomNetSecurityMode.NONE,
+        open_ssl_context_creation_settings: Any = None,
+    ) -> None:
+        """Set spool folder, security mode and OpenSSL settings (LEADTOOLS `Initialize`).
+
+        The settings are a `DicomOpenSslContextCreationSettings`; its values mean what they mean there.
+        """
+        self._require_unused()
+        if path is not None:
+            self._path, self._spool = path, Spool(path, self.limits.spool)
+        self._set_security_mode(mode)
+        if open_ssl_context_creation_settings is not None:
+            self._configure_tls(open_ssl_context_creation_settings)
+
+    def dispose(self) -> None:
+        """Close at once (LEADTOOLS `Dispose`)."""
+        self.close_forced(True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if kind is None and self._link is not None and self._link.associated:
+            self.release()
+        self.close()
+
+    @property
+    def server(self) -> DicomNet | None:
+        """The listening object that accepted this one, None on any other."""
+        return self._server
+
+    @property
+    def association(self) -> DicomAssociate | None:
+        """The association in force, with the negotiated results; None before there is one."""
+        return self._association
+
+    @property
+    def host_address(self) -> str:
+        """Our own IP address."""
+        return self._addresses[0]
+
+    @property
+    def host_port(self) -> int:
+        """Our own port; after `listen` on port 0 the one that was found."""
+        return self._addresses[1]
+
+    @property
+    def peer_address(self) -> str:
+        """The peer's IP address as text, "" where there is no peer."""
+        return self._addresses[2]
+
+    @property
+    def peer_port(self) -> int:
+        """The peer's port."""
+        return self._addresses[3]
+
+    @property
+    def ip_type(self) -> DicomNetIpTypeFlags:
+        """The IP versions that `connect` or `listen` was called with."""
+        return self._ip_type
+
+    def is_activated(self) -> bool:
+        """True while the object listens or is connected."""
+        return (
+            self._attempt is not None
+            or self.is_connected()
+            or (self._listener is not None and not self._listener.closed)
+        )
+
+    def is_connected(self) -> bool:
+        """True from the established connection (before any TLS handshake) until the link has ended."""
+        return self._stream is not None or (self._link is not None and not self._link.ended)
+
+    def is_associated(self) -> bool:
+        """True while an association is established (PS3.8 Sta6)."""
+        return self._link is not None and self._link.associated
+
+    # --- client -----------------------------------------------------------------------------------
+
+    def connect(
+        self,
+        host_address: str | None,
+        host_port: int,
+        peer_address: str,
+        peer_port: int,
+        ip_type: DicomNetIpTypeFlags | int = DicomNetIpTypeFlags.IPV4_OR_IPV6,
+    ) -> None:
+        """Connect, and make the secure link where the mode is TLS; returns when the link is up.
+
+        `host_address` and `host_port` choose our own end (None and 0: any). Calls `on_connect`, then in TLS
+        mode `on_secure_link_ready`. On failure the callback gets the code first, then the error is raised:
+        `HostNotFound`, `ConnectionRefused`, `ConnectTimeout`, `HandshakeTimeout`, any `TlsError`.
+        """
+        self._require_unused()
+        self._ip_type = DicomNetIpTypeFlags(ip_type)
+        secure = self.security_mode is DicomNetSecurityMode.TLS
+        settings = self._tls_settings(False, peer_address) if secure else None  # wrong settings fail first
+        local = (host_address or None, host_port)
+        options = _socket_options(self.socket_options)
+        self._attempt = ConnectAttempt(
+            peer_address, peer_port, local=local, ip_type=self._ip_type, options=options
+        )
+        try:
+            stream = self._attempt.run(Deadline.after(self.timeouts.connect))
+        except errors.DicomException as error:
+            self.on_connect(error.code)
+            raise
+        finally:
+            self._attempt = None
+        try:
+            self._adopt(stream)
+            if settings is None:
+                self._open(stream, requestor=True)
+            self.on_connect(_SUCCESS)
+            if settings is not None:
+                self._secure(stream, settings, requestor=True)
+        except BaseException:
+            self.close_forced(True)
+            stream.kill()
+            raise
+
+    def _adopt(self, stream: TcpStream) -> None:
+        self._stream = stream
+        self._addresses = (*stream.local_address, *stream.peer_address)
+        self._association = None
+
+    def _secure(self, tcp: TcpStream, settings: Any, *, requestor: bool) -> None:
+        """Make the TLS handshake; `on_secure_link_ready` gets its outcome."""
+        try:
+            context = context_for(settings, server_side=not requestor)
+            name = settings.name_to_check or None
+            stream = context.stream(tcp, expected_name=name, on_verify=self._verify_callback())
+            self._stream = stream
+            self._handshake(stream)
+        except errors.DicomException as error:
+            tcp.kill()
+            self.on_secure_link_ready(error.code)
+            raise
+        self._open(stream, requestor=requestor)
+        self.on_secure_link_ready(_SUCCESS)
+
+    def _handshake(self, stream: TlsStream) -> None:
+        limit = self.timeouts.handshake
+        try:
+            stream.handshake(Deadline.after(limit))
+        except DeadlineExpired:
+            raise errors.HandshakeTimeout(
+                f"{stream.peer} did not finish the TLS handshake within {limit:g} s (Timeouts.handshake): it "
+                "may not speak TLS on this port, or a firewall holds back large packets",
+                limit=limit or 0.0, elapsed=limit or 0.0, peer=stream.peer, state="TLS handshake",
+            ) from None  # fmt: skip
+
+    def _open(self, stream: Stream, *, requestor: bool) -> None:
+        cls = type(self)
+        self._link = Link(
+            stream,
+            self,
+            requestor=requestor,
+            timeouts=self.timeouts,
+            limits=self.limits,
+            trace=self._trace,
+            tap=self._show if overridden(cls, "on_receive") else None,
+            sent=self._tell_sent if overridden(cls, "on_send") else None,
+        )
+        self._stream = None
+        self._link.trace(
+            "link.opened", tls=self.security_mode is DicomNetSecurityMode.TLS, requestor=requestor
+        )
+
+    def _tls_stream(self) -> TlsStream | None:
+        stream = self._link.stream if self._link is not None else self._stream
+        return None if stream is None or isinstance(stream, TcpStream) else stream  # type: ignore[return-value]
+
+    def _verify_callback(self) -> Callable[..., int] | None:
+        return self.on_verify if overridden(type(self), "on_verify") else None
+
+    def _require_unused(self) -> None:
+        if self.is_activated():
+            raise errors.WrongStateError("already connected or listening: call close() first")
+
+    # --- server -----------------------------------------------------------------------------------
+
+    def listen(
+        self,
+        host_address: str | None,
+        host_port: int,
+        max_number_of_peers: int = 128,
+        ip_type: DicomNetIpTypeFlags | int = DicomNetIpTypeFlags.IPV4_OR_IPV6,
+    ) -> None:
+        """Open the listening socket; `run` or `start` then accepts.
+
+        `host_address` None, "" or "*" listens on all addresses; `host_port` 0 takes a free port, which
+        `host_port` then tells. `max_number_of_peers` is the system's queue of connections not yet accepted;
+        `Limits.links` is how many are served at a time.
+        """
+        self._require_unused()
+        self._ip_type = DicomNetIpTypeFlags(ip_type)
+        listening = listen_tcp(host_address, host_port, max_number_of_peers, self._ip_type)
+        self._listener = Listener(Acceptor(listening, self._trace or _silent), self, self.limits)
+        self._addresses = (*self._listener.address, "", 0)
+
+    def accept(self, net: DicomNet) -> None:
+        """Give the connection that `on_accept` announced to `net`; its thread starts once that returns.
+
+        `net.peer_address` and `peer_port` are valid on return. Only inside `on_accept`.
+        """
+        connection, self._offered = self._offered, None
+        if connection is None:
+            raise errors.WrongStateError("accept() belongs inside on_accept, once")
+        try:
+            net._require_unused()
+            net._adopt(TcpStream(connection))
+        except BaseException:
+            self._offered = connection
+            raise
+        net._server = self
+        net._inherit_tls(self)
+        self._accepted = net
+
+    def offer(self, connection: socket.socket, *, crowded: bool) -> DicomNet | None:
+        """Called by the accept loop with a new connection."""
+        self._offered = connection
+        try:
+            self.on_accept(_SUCCESS)
+        except Exception:
+            logger.exception("on_accept raised; the connection is closed")
+        client, self._accepted, self._offered = self._accepted, None, None
+        if client is not None:
+            client._crowded = crowded
+        return client
+
+    def serve(self) -> None:
+        """Run an accepted link on its own thread (called by the accept loop)."""
+        stream = self._stream
+        assert isinstance(stream, TcpStream)
+        try:
+            if self.security_mode is DicomNetSecurityMode.TLS:
+                self._secure(stream, self._tls_settings(True, ""), requestor=False)
+            else:
+                self._open(stream, requestor=False)
+            self.link.run()
+        except errors.DicomException as error:
+            self._report("link.failed", error)
+        except Exception as error:
+            logger.exception("a callback raised; the link to %s is closed", stream.peer)
+            self._report("callback.failed", error)
+        finally:
+            self.close_forced(True)
+            stream.kill()
+            self._stream = None
+
+    def client_closed(self, client: Client) -> None:
+        """Called by the accept loop when a client's link has ended."""
+        assert isinstance(client, DicomNet)
+        error = client._link.error if client._link is not None else None
+        try:
+            self.on_close(error.code if error is not None else _SUCCESS, client)
+        except Exception:
+            logger.exception("on_close raised")
+
+    def get_client_count(self) -> int:
+        """How many accepted links this listening object serves now."""
+        return len(self._listener.clients) if self._listener is not None else 0
+
+    def get_client(self, index: int) -> DicomNet:
+        """The accepted link at `index`, oldest first; IndexError where there is none."""
+        if self._listener is None:
+            raise errors.WrongStateError("not listening")
+        client = self._listener.clients[index]
+        assert isinstance(client, DicomNet)
+        return client
+
+    def server_close(self) -> None:
+        """Stop listening; the links that were accepted go on."""
+        if self._listener is not None:
+            self._listener.close()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> bool:
+        """Handle what arrives next, callbacks included; False if nothing came within `timeout` seconds.
+
+        Raises what ended the link, unless that was a release, a rejection or our own close.
+        """
+        link = self.link
+        with link.reader():
+            handled = link.step(Deadline.after(timeout))
+        if not handled and link.ended and link.error is not None:
+            raise link.error
+        return handled
+
+    def wait(self, until: Callable[[], object] | threading.Event, timeout: float | None = None) -> bool:
+        """Handle the link until `until` holds: a predicate, or a `threading.Event` that a callback sets.
+
+        Return False if it does not within `timeout` seconds (None: the protocol's own time limits apply
+        only). Raise the link's error once it can hold no more. From another thread than the one that reads,
+        wait for that one.
+        """
+        predicate = until.is_set if isinstance(until, threading.Event) else until
+        return self.link.wait(predicate, Deadline.after(timeout))
+
+    def run(self) -> None:
+        """Read until the link has ended, or accept until the listening object is closed.
+
+        Returns after a release, a rejection or a local close; raises what else ended the link.
+        """
+        if self._listener is not None:
+            self._listener.run()
+        else:
+            self.link.run()
+
+    def start(self) -> threading.Thread:
+        """Do `run` on a daemon thread of its own, and return it; an error there goes to log and trace."""
+        if self._listener is None:
+            _ = self.link
+        if self._thread is not None and self._thread.is_alive():
+            raise errors.WrongStateError("already started")
+        self._thread = threading.Thread(
+            target=self._run_quietly, name=f"dicomnet {self.host_port}", daemon=True
+        )
+        self._thread.start()
+        return self._thread
+
+    def _run_quietly(self) -> None:
+        try:
+            self.run()
+        except Exception as error:
+            self._report("link.failed", error)
+
+    @staticmethod
+    def breathe() -> None:
+        """Handle what is pending on the links that this thread may read, and return (LEADTOOLS `Breathe`)."""
+        for net in list(_living):
+            link = net._link
+            if link is not None and not link.ended and net._thread is None and net._server is None:
+                while not link.ended and link.poll():
+                    pass
+
+    def _report(self, event: str, error: Exception) -> None:
+        if self._trace is not None:
+            self._trace(event, {"peer": ":".join(map(str, self._addresses[2:])), "error": repr(error)})
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Release the association and wait for the answer; the link is closed then.
+
+        The blocking form of `send_release_request`. Raises `ReleaseTimeout` if no answer comes.
+        """
+        link = self.link
+        self.send_release_request()
+        with suppress(errors.LinkClosed):
+            link.wait(lambda: link.ended)
+
+    def close(self) -> None:
+        """End the link: an association is aborted first. A listening object closes its links too.
+
+        May be called from any thread, also inside a callback, and more than once.
+        """
+        if self._listener is not None:
+            self._listener.close()
+            self._listener.close_clients(self.timeouts.release or 10.0)
+            if self._thread is not None and self._thread is not threading.current_thread():
+                self._thread.join(self.timeouts.release)
+            self._listener.report()
+            self._listener, self._thread = None, None
+        if self._link is not None:
+            self._link.close()
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End the making of a link that is going on in another thread."""
+        attempt, stream = self._attempt, self._stream
+        if attempt is not None:
+            attempt.cancel()
+        if stream is not None:
+            stream.shutdown()
+
+    def close_forced(self, forced: bool = True) -> None:
+        """End the link at once, without abort or lingering (LEADTOOLS `CloseForced`); False: as `close`."""
+        if not forced or self._listener is not None:
+            self.close()
+        elif self._link is not None:
+            self._link.kill()
+        else:
+            self._give_up()
+
+    def link_ended(self) -> None:
+        """Called by the link when its stream is closed and no callback of it runs any more."""
+        error = self._link.error if self._link is not None else None
+        self.on_close(error.code if error is not None else _SUCCESS, self)
