@@ -110,9 +110,8 @@ class Dispatch(Callbacks, Messages):
     def send_associate_reject(self, result: int, source: int, reason: int) -> None:
         """Answer the A-ASSOCIATE-RQ negatively (numbers of PS3.8 table 9-21); the peer then closes."""
         link, reject = self.link, pdu.AssociateRj(int(result), int(source), int(reason))
-        link.send(
-            lambda: link.core.associate_reject(reject), "association.refused", source=source, reason=reason
-        )
+        numbers = {"result": reject.result, "source": reject.source, "reason": reject.reason}
+        link.send(lambda: link.core.associate_reject(reject), "association.refused", **numbers)
 
     def send_release_request(self) -> None:
         """Send the A-RELEASE-RQ; after `on_receive_release_response` the link is closed."""

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Protocol
 
 from dicomnet.transport.deadline import NEVER
+from dicomnet.transport.tcp import TcpStream
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +38,7 @@ class Client(Protocol):
 class Owner(Protocol):
     """The listening object."""
 
-    def offer(self, connection: socket.socket, *, crowded: bool) -> Client | None:
+    def offer(self, stream: TcpStream, *, crowded: bool) -> Client | None:
         """Take a connection (then its object is returned) or not."""
 
     def client_closed(self, client: Client) -> None:
@@ -83,18 +84,19 @@ class Listener:
                 self._admit(connection)
 
     def _admit(self, connection: socket.socket) -> None:
-        address = str(connection.getpeername()[0]) if connection.fileno() >= 0 else ""
+        stream = TcpStream(connection)
+        address = stream.peer_address[0]
         with self._lock:
             over = max(
                 len(self._clients) - self._limits.links,
                 self._addresses[address] - self._limits.links_per_address,
             )
         if over >= MARGIN or self._closed.is_set():
-            connection.close()
+            stream.kill()
             return
-        client = self._owner.offer(connection, crowded=over >= 0)
+        client = self._owner.offer(stream, crowded=over >= 0)
         if client is None:
-            connection.close()
+            stream.kill()
             return
         thread = threading.Thread(target=self._serve, args=(client,), name=f"dicomnet {address}", daemon=True)
         with self._lock:

@@ -103,7 +103,7 @@ class DicomNet(Dispatch, Security):
         self._stream: Stream | None = None  # while the link is being made
         self._attempt: ConnectAttempt | None = None
         self._listener: Listener | None = None
-        self._offered: socket.socket | None = None
+        self._offered: TcpStream | None = None
         self._server: DicomNet | None = None
         self._crowded = False
         self._accepted: DicomNet | None = None
@@ -337,22 +337,22 @@ class DicomNet(Dispatch, Security):
 
         `net.peer_address` and `peer_port` are valid on return. Only inside `on_accept`.
         """
-        connection, self._offered = self._offered, None
-        if connection is None:
+        stream, self._offered = self._offered, None
+        if stream is None:
             raise errors.WrongStateError("accept() belongs inside on_accept, once")
         try:
             net._require_unused()
-            net._adopt(TcpStream(connection))
+            net._adopt(stream)
         except BaseException:
-            self._offered = connection
+            self._offered = stream
             raise
         net._server = self
         net._inherit_tls(self)
         self._accepted = net
 
-    def offer(self, connection: socket.socket, *, crowded: bool) -> DicomNet | None:
+    def offer(self, stream: TcpStream, *, crowded: bool) -> DicomNet | None:
         """Called by the accept loop with a new connection."""
-        self._offered = connection
+        self._offered = stream
         try:
             self.on_accept(_SUCCESS)
         except Exception:
@@ -471,7 +471,8 @@ class DicomNet(Dispatch, Security):
 
     def _report(self, event: str, error: Exception) -> None:
         if self._trace is not None:
-            self._trace(event, {"peer": ":".join(map(str, self._addresses[2:])), "error": repr(error)})
+            peer = ":".join(map(str, self._addresses[2:]))
+            self._trace(event, {"peer": peer, "error": type(error).__name__, "message": str(error)})
 
     # --- the end ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
 Every instance becomes a Part 10 file with exactly the bytes that arrived, named after its SOP Instance UID.
 """
 
+# ruff: noqa: ARG002 - callbacks get more than each of them needs
 from __future__ import annotations
 
 import os
@@ -40,7 +41,9 @@ _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _NO_STORAGE = re.compile(r"200\.[456]|201\.(1\.1|[2-6])")
 # Storage classes elsewhere: RT delivery instructions, the non-patient objects of PS3.4 annex GG, and
 # retired ones.
-_OTHER_STORAGE = re.compile(r"1\.2\.840\.10008\.5\.1\.(4\.(34\.(1|7|10)|38\.1|39\.1|43\.1|44\.1|45\.1)|1\.(27|29|30))")
+_OTHER_STORAGE = re.compile(
+    r"1\.2\.840\.10008\.5\.1\.(4\.(34\.(1|7|10)|38\.1|39\.1|43\.1|44\.1|45\.1)|1\.(27|29|30))"
+)
 _STANDARD_ROOT = "1.2.840.10008."
 _DRAIN_STEP = 0.05  # seconds between two looks at the links in progress
 
@@ -95,8 +98,8 @@ class StorageLink(DicomNet):
         if self.scp.ae_title not in ("", association.called):
             self._reject(negotiation.REJECT_CALLED_TITLE)
             return
-        classes = {context.abstract_syntax for context in request.contexts}
-        supported = {uid: (negotiation.ANY,) for uid in classes if uid == _VERIFICATION or self.scp.accepts(uid)}
+        proposed = {_VERIFICATION, *(context.abstract_syntax for context in request.contexts)}
+        supported = {uid: (negotiation.ANY,) for uid in proposed if self.scp.accepts(uid)}
         answers = negotiation.answer_contexts(request, supported)
         if any(answer.result == 0 for answer in answers):
             self.send_associate_accept(DicomAssociate.accepting(request, answers, self.limits.max_pdu))
@@ -197,8 +200,8 @@ class StorageScp(DicomNet):
         self._counting = threading.Lock()
 
     def accepts(self, abstract_syntax: str) -> bool:
-        """Tell whether instances of this SOP class are taken; override to choose."""
-        return self.any_class or is_storage_class(abstract_syntax)
+        """Tell whether an abstract syntax is accepted; override to choose."""
+        return self.any_class or abstract_syntax == _VERIFICATION or is_storage_class(abstract_syntax)
 
     def on_instance(self, instance: StoredInstance) -> None:
         """An instance is stored, and its sender is about to be told so. By default nothing happens.

@@ -1,32 +1,40 @@
-"""Ready-made service users, for scripts: blocking calls on a `DicomNet`, after LEADTOOLS' classes of these names.
+"""Ready-made service users for scripts: blocking calls on a `DicomNet`.
 
-with StoreScu(DicomScp("127.0.0.1", "ANY-SCP", 11112)) as scu:
-    for result in scu.store(paths):
-        print(result)
+    with StoreScu(DicomScp("127.0.0.1", "ANY-SCP", 11112)) as scu:
+        for result in scu.store(paths):
+            print(result)
+
+`DicomScp`, `DicomConnection` and `StoreScu` are named after LEADTOOLS' classes that do the same.
 """
 
+# ruff: noqa: ARG002 - callbacks get more than each of them needs
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomnet import errors
 from dicomnet.association import DicomAssociate
 from dicomnet.dataset import DicomDataSet, as_data_set
+from dicomnet.dataset.part10 import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NATIVE
 from dicomnet.enums import DicomCommandPriorityType, DicomCommandStatusType
 from dicomnet.net import DicomNet
 from dicomnet.protocol import negotiation
-from dicomnet.protocol.status import category
+from dicomnet.protocol.status import category, describe
+from dicomnet.protocol.wire import is_valid_uid
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from dicomnet.messages import DataSetLike
 
 __all__ = ["DicomConnection", "DicomScp", "PresentationContext", "StoreResult", "StoreScu", "plan_contexts"]
 
 VERIFICATION = "1.2.840.10008.1.1"
 MOST_CONTEXTS = 128
+_ERROR_COMMENT = 0x0902
 
 PresentationContext = tuple[str, Sequence[str]]
 """An abstract syntax and the transfer syntaxes proposed for it."""
@@ -34,11 +42,16 @@ PresentationContext = tuple[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class DicomScp:
-    """The provider to talk to (LEADTOOLS `DicomScp`): address, AE title and port."""
+    """The provider to talk to (LEADTOOLS `DicomScp`): host name or address, AE title and port."""
 
     peer_address: str
     ae_title: str = "ANY-SCP"
     port: int = 104
+
+
+class _Response(NamedTuple):
+    status: int
+    comment: str
 
 
 class DicomConnection(DicomNet):
@@ -46,25 +59,31 @@ class DicomConnection(DicomNet):
 
     Entering the `with` block opens the connection with what `get_presentation_contexts` proposes; leaving it
     releases. Each operation waits for its final response and raises when there will be none.
+
+    `ae_title` is the calling AE title. The other arguments are those of `DicomNet`; for TLS pass
+    `security_mode`, and set CA and certificate as on any `DicomNet`.
     """
 
     def __init__(self, scp: DicomScp, *args: Any, ae_title: str = "DICOMNET", **options: Any) -> None:
         super().__init__(*args, **options)
         self.scp = scp
         self.ae_title = ae_title
-        self._statuses: dict[int, int] = {}
+        self._responses: dict[int, _Response] = {}
 
-    def __enter__(self) -> DicomConnection:
+    def __enter__(self) -> Self:
         if not self.is_connected():
             self.open()
         return self
 
     def get_presentation_contexts(self) -> Sequence[PresentationContext]:
-        """What `open` proposes by default: Verification."""
-        return [(VERIFICATION, ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2"))]
+        """Return what `open` proposes by default: Verification. Override to propose something else."""
+        return [(VERIFICATION, (EXPLICIT_LITTLE, IMPLICIT_LITTLE))]
 
     def build_association(self, contexts: Sequence[PresentationContext]) -> DicomAssociate:
-        """Make the association request; override to add roles, extended negotiation, user identity."""
+        """Make the association request; override to add roles, extended negotiation, user identity.
+
+        Raises `LocalProtocolError` for more than 128 contexts, or for a UID that is none.
+        """
         associate = DicomAssociate(True)
         associate.called, associate.calling = self.scp.ae_title, self.ae_title
         associate.max_length = self.limits.max_pdu
@@ -75,9 +94,14 @@ class DicomConnection(DicomNet):
         return associate
 
     def open(self, contexts: Sequence[PresentationContext] | None = None) -> None:
-        """Connect and associate. Raises what `connect` raises, `AssociationRejected`, `AssociationTimeout`."""
+        """Connect and associate, proposing `contexts` or what `get_presentation_contexts` returns.
+
+        Raises what `connect` raises, `AssociationRejected`, `AssociationAborted`, `AssociationTimeout`. An
+        association in which the peer accepts no context is open all the same.
+        """
         proposed = self.get_presentation_contexts() if contexts is None else contexts
         request = self.build_association(proposed)
+        self._responses.clear()
         self.connect(None, 0, self.scp.peer_address, self.scp.port)
         try:
             self.send_associate_request(request)
@@ -86,39 +110,54 @@ class DicomConnection(DicomNet):
             self.close_forced(True)
             raise
 
-    def find_context(self, abstract_syntax: str, transfer_syntax: str = "") -> int:
-        """Return the id of the accepted context for these syntaxes; raise `NoAcceptedContext`."""
+    def find_context(self, abstract_syntax: str, *transfer_syntaxes: str) -> int:
+        """Return the id of the accepted context for an abstract syntax, in one of the transfer syntaxes.
+
+        The first syntax that was accepted wins; without any given, every one will do. Raises
+        `NoAcceptedContext`.
+        """
         contexts = self.link.core.contexts.values()
-        for context in contexts:
-            if context.abstract_syntax == abstract_syntax and transfer_syntax in (
-                "",
-                context.transfer_syntax,
-            ):
-                return context.id
-        answered = tuple(c.transfer_syntax for c in contexts if c.abstract_syntax == abstract_syntax)
-        what = f"only in transfer syntax {', '.join(answered)}" if answered else "not at all"
+        usable = [c for c in contexts if c.abstract_syntax == abstract_syntax and c.scu]
+        for syntax in transfer_syntaxes or ("",):
+            for context in usable:
+                if syntax in ("", context.transfer_syntax):
+                    return context.id
+        peer = self.link.peer
+        answered = tuple(context.transfer_syntax for context in usable)
+        problem = f"{peer} does not accept SOP class {abstract_syntax}"
+        if answered:
+            problem += (
+                f" in transfer syntax {' or '.join(transfer_syntaxes)}, only in {', '.join(answered)}: "
+                "convert the object first, or have the peer set up for it"
+            )
+        else:
+            problem += ": have the peer set up for it, or check that this is the right peer"
         raise errors.NoAcceptedContext(
-            f"{self.link.peer} accepts SOP class {abstract_syntax} {what}, and this needs "
-            f"{transfer_syntax or 'any'}: the peer has to be set up for it, or the object converted first",
-            proposed=(transfer_syntax,), answered=answered, peer=self.link.peer, state="data transfer",
-        )  # fmt: skip
+            problem, proposed=transfer_syntaxes, answered=answered, peer=peer, state="data transfer"
+        )
 
     def echo(self) -> DicomCommandStatusType:
         """Do a C-ECHO (PS3.7 9.1.5); return its status. Raises `NoAcceptedContext`, `ResponseTimeout`."""
         context_id = self.find_context(VERIFICATION)
         message_id = self.next_message_id()
         self.send_c_echo_request(context_id, message_id, VERIFICATION)
-        return self._final_status(message_id)
+        return DicomCommandStatusType(self._response(message_id).status)
 
-    def _final_status(self, message_id: int) -> DicomCommandStatusType:
-        self.wait(lambda: message_id in self._statuses)
-        return DicomCommandStatusType(self._statuses.pop(message_id))
+    def _response(self, message_id: int) -> _Response:
+        """Wait for the response to a request that was sent."""
+        self.wait(lambda: message_id in self._responses)
+        return self._responses.pop(message_id)
+
+    def _keep_response(self, message_id: int, status: int) -> None:
+        command = self._command
+        comment = command.value(_ERROR_COMMENT) if command is not None and status else None
+        self._responses[message_id] = _Response(int(status), errors.escape(comment or ""))
 
     def on_receive_c_echo_response(
         self, presentation_id: int, message_id: int, affected_class: str, status: DicomCommandStatusType
     ) -> None:
         """Keep the status for `echo`."""
-        self._statuses[message_id] = status
+        self._keep_response(message_id, status)
 
     def on_receive_c_store_response(
         self,
@@ -129,90 +168,140 @@ class DicomConnection(DicomNet):
         status: DicomCommandStatusType,
     ) -> None:
         """Keep the status for `store`."""
-        self._statuses[message_id] = status
+        self._keep_response(message_id, status)
 
 
 @dataclass(frozen=True)
 class StoreResult:
-    """What became of one instance: `status` of its response, or the `error` for which there is none."""
+    """What became of one instance; `str()` of it is a line for a person."""
 
     source: str
+    """Path of the file, or a description of the data set."""
+
     sop_class: str = ""
     sop_instance: str = ""
     transfer_syntax: str = ""
+
     size: int = 0
+    """Bytes of the data set."""
+
     status: DicomCommandStatusType | None = None
+    """Status of the response, None where there was none."""
+
+    comment: str = ""
+    """Error comment (0000,0902) of the response, escaped."""
+
     error: errors.DicomException | None = None
+    """Why it was not sent."""
 
     @property
     def stored(self) -> bool:
         """True if the peer has it: success, or a warning such as "data elements coerced"."""
         return self.status is not None and category(self.status) in ("success", "warning")
 
+    @property
+    def outcome(self) -> str:
+        """The status in words with the peer's comment, or the error."""
+        if self.status is None:
+            return str(self.error or "not sent")
+        text = describe(self.status)
+        return f"{text}: {self.comment}" if self.comment else text
+
+    def __str__(self) -> str:
+        outcome = self.outcome
+        return outcome if self.source in outcome else f"{self.source}: {outcome}"
+
 
 def plan_contexts(wanted: Iterable[tuple[str, str]]) -> list[list[PresentationContext]]:
     """Plan contexts for pairs of SOP class and transfer syntax: one list for each association needed.
 
-    Each pair gets a context of its own, so that the peer answers for each syntax by itself, and nothing has
-    to be converted.
+    Each pair gets a context of its own, so that the peer answers for each syntax by itself and nothing has
+    to be converted; a class with an uncompressed syntax gets one for the default transfer syntax as well, as
+    PS3.5 10.1 demands. "" stands for an instance that has no syntax yet: it is encoded in what is accepted.
     """
-    pairs: list[PresentationContext] = [(pair[0], (pair[1],)) for pair in dict.fromkeys(wanted)]
-    return [pairs[at : at + MOST_CONTEXTS] for at in range(0, len(pairs), MOST_CONTEXTS)]
+    syntaxes: dict[str, dict[str, None]] = {}
+    for sop_class, syntax in wanted:
+        syntaxes.setdefault(sop_class, {})[syntax or EXPLICIT_LITTLE] = None
+    plans: list[list[PresentationContext]] = []
+    for sop_class, own in syntaxes.items():
+        if not NATIVE.isdisjoint(own):
+            own[IMPLICIT_LITTLE] = None
+        group: list[PresentationContext] = [(sop_class, (syntax,)) for syntax in own]
+        if not plans or len(plans[-1]) + len(group) > MOST_CONTEXTS:
+            plans.append([])
+        plans[-1] += group
+    return plans
 
 
 class StoreScu(DicomConnection):
-    """Stores instances, byte for byte, in the transfer syntax that each of them has (LEADTOOLS `StoreScu`)."""
+    """Stores instances, byte for byte, in the transfer syntax that each of them has (LEADTOOLS `StoreScu`).
 
-    def __enter__(self) -> StoreScu:
-        return self  # `store` opens the associations that the files need
+    It opens its associations itself, and releases them: entering the `with` block does not connect.
+    """
 
-    def store(self, sources: Iterable[DataSetLike]) -> Iterator[StoreResult]:
-        """Store files and data sets; yield a result for each as it is done.
+    def __enter__(self) -> Self:
+        return self
 
-        The contexts are planned from the files' headers; where 128 do not suffice, several associations
-        follow each other. A file that cannot be read, or that the peer takes in no context, gives a result
-        with its error, and the next one follows; an error of the link is raised.
+    def store(self, sources: DataSetLike | Iterable[DataSetLike]) -> list[StoreResult]:
+        """Store one or several files and data sets, and return a result for each.
+
+        As `store_each`, but done when it returns.
         """
-        plans: dict[tuple[str, str], list[DataSetLike]] = {}
-        for source in sources:
+        return list(self.store_each(sources))
+
+    def store_each(self, sources: DataSetLike | Iterable[DataSetLike]) -> Iterator[StoreResult]:
+        """Store one or several files and data sets; yield a result for each as it is done.
+
+        The contexts are planned from the files' headers, which are read first; where 128 do not suffice,
+        several associations follow each other. A file that cannot be read, or that the peer takes in no
+        context, gives a result with its error, and the next one follows; an error of the link is raised.
+        Nothing is sent unless the results are asked for.
+        """
+        items: list[tuple[tuple[str, str], DataSetLike]] = []
+        for source in _several(sources):
             try:
-                with as_data_set(source) as data_set:
-                    plans.setdefault((data_set.sop_class, data_set.transfer_syntax), []).append(source)
+                items.append((_kind(source), source))
             except errors.DicomException as error:
                 yield StoreResult(_name(source), error=error)
-        for contexts in plan_contexts(plans):
-            self.open(contexts)
-            try:
-                for sop_class, syntaxes in contexts:
-                    for source in plans[sop_class, syntaxes[0]]:
-                        yield self._store_one(source)
-            except GeneratorExit:
-                self.close()
-                raise
-            except BaseException:
-                self.close_forced(True)
-                raise
-            self.release()
+        for contexts in plan_contexts(kind for kind, _ in items):
+            classes = {sop_class for sop_class, _ in contexts}
+            yield from self._associate(contexts, [source for kind, source in items if kind[0] in classes])
+
+    def _associate(
+        self, contexts: Sequence[PresentationContext], sources: Sequence[DataSetLike]
+    ) -> Iterator[StoreResult]:
+        """Store what fits into one association."""
+        self.open(contexts)
+        try:
+            for source in sources:
+                yield self._store_one(source)
+        except BaseException:
+            self.close()
+            raise
+        self.release()
 
     def _store_one(self, source: DataSetLike) -> StoreResult:
         fields: dict[str, Any] = {"source": _name(source)}
+        data_set = as_data_set(source)
         try:
-            with as_data_set(source) as data_set:
-                fields.update(
-                    sop_class=data_set.sop_class,
-                    sop_instance=data_set.sop_instance,
-                    transfer_syntax=data_set.transfer_syntax,
-                    size=data_set.size,
-                )
-                context_id = self.find_context(data_set.sop_class, data_set.transfer_syntax)
-                fields["status"] = self._send(context_id, data_set)
-        except (errors.NoAcceptedContext, errors.DataSetError) as error:
-            if self.link.ended or self.link.error is not None:
+            syntax = data_set.transfer_syntax
+            fields.update(sop_class=data_set.sop_class, sop_instance=data_set.sop_instance)
+            fields["transfer_syntax"] = syntax
+            accepted = [syntax] if syntax else [EXPLICIT_LITTLE, IMPLICIT_LITTLE]
+            context_id = self.find_context(data_set.sop_class, *accepted)
+            fields["size"] = data_set.size
+            response = self._send(context_id, data_set)
+            fields.update(status=DicomCommandStatusType(response.status), comment=response.comment)
+        except (errors.NoAcceptedContext, errors.DataSetError, errors.LocalProtocolError) as error:
+            if not self.is_associated():
                 raise
             fields["error"] = error
+        finally:
+            if data_set is not source:
+                data_set.close()
         return StoreResult(**fields)
 
-    def _send(self, context_id: int, data_set: DicomDataSet) -> DicomCommandStatusType:
+    def _send(self, context_id: int, data_set: DicomDataSet) -> _Response:
         message_id = self.next_message_id()
         self.send_c_store_request(
             context_id,
@@ -224,8 +313,34 @@ class StoreScu(DicomConnection):
             0,
             data_set,
         )
-        return self._final_status(message_id)
+        return self._response(message_id)
+
+
+def _several(sources: Any) -> Iterable[DataSetLike]:
+    """Return one thing to send as a list; a pydicom data set is one, though it can be iterated over."""
+    if isinstance(sources, (str, os.PathLike, DicomDataSet)) or hasattr(sources, "to_json_dict"):
+        return [sources]
+    several: Iterable[DataSetLike] = sources
+    return several
+
+
+def _kind(source: DataSetLike) -> tuple[str, str]:
+    """Return SOP class and transfer syntax; raise `DataSetError` where it cannot be proposed or sent."""
+    data_set = as_data_set(source)
+    try:
+        kind = data_set.sop_class, data_set.transfer_syntax
+        if not is_valid_uid(kind[0]) or not data_set.sop_instance:
+            raise errors.DataSetError(
+                f"{_name(source)} has no SOP class or instance UID, so it cannot be stored",
+                path=data_set.path,
+            )
+        return kind
+    finally:
+        if data_set is not source:
+            data_set.close()
 
 
 def _name(source: DataSetLike) -> str:
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else repr(source)
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return repr(source) if isinstance(source, DicomDataSet) else f"<{type(source).__name__}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gc
 import os
 import pickle
@@ -245,6 +246,18 @@ def test_file_source_goes_on_after_short_reads(tmp_path, monkeypatch):
     assert sent(data_set) == expected
 
 
+def test_a_disk_that_fails_names_the_path(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = big_file(tmp_path)
+    data_set = DicomDataSet(path)
+    monkeypatch.setattr(os, "preadv", broken)
+    with pytest.raises(DataSetError, match="Input/output error") as caught:
+        sent(data_set)
+    assert caught.value.path == str(path)
+
+
 def test_bytes_source_reads_like_a_file():
     source = BytesSource(b"abcde")
     views = [memoryview(bytearray(4)), memoryview(bytearray(2))]
@@ -373,6 +386,13 @@ def test_command_and_meta_groups_are_not_sent():
     assert DicomDataSet(data, ImplicitVRLittleEndian).dataset == patient()
 
 
+def test_a_command_set_is_not_left_out_of_itself():
+    """`on_before_send_command_set` edits one (LEADTOOLS)."""
+    data_set = DicomDataSet(b"\0\0\0\1\2\0\0\0\x30\0", ImplicitVRLittleEndian)
+    data_set.MessageID = 7
+    assert data_set.encoded == b"\0\0\0\1\2\0\0\0\x30\0" + b"\0\0\x10\1\2\0\0\0\7\0"
+
+
 def test_what_pydicom_cannot_write_is_a_data_set_error():
     dataset = patient()
     with pytest.warns(UserWarning, match="VR US"):
@@ -387,6 +407,19 @@ def test_what_pydicom_cannot_read_is_a_data_set_error(syntax):
     with pytest.raises(DataSetError, match="cannot be decoded"):
         data_set.PatientID  # noqa: B018
     assert data_set.size == 36
+
+
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_what_pydicom_cannot_read_from_a_file_is_a_data_set_error(syntax, tmp_path):
+    path = tmp_path / "x.dcm"
+    garbage = b"\x08\0\x05\0SQ\0\0\xff\xff\xff\xff" + b"garbage!" * 1000
+    path.write_bytes(part10.header("1.2.3", "1.2.4", syntax) + garbage)
+    data_set = DicomDataSet(path)
+    with pytest.raises(DataSetError, match="cannot be decoded"):
+        data_set.PatientID  # noqa: B018
+    assert (data_set.sop_class, data_set.sop_instance) == ("1.2.3", "1.2.4")
+    assert sent(data_set) == garbage
+    data_set.save_as(tmp_path / "y.dcm")
 
 
 def test_deflated_data_cannot_inflate_without_bound(monkeypatch):
@@ -458,6 +491,14 @@ def test_copies_and_pickles_of_what_is_in_memory():
     for twin in (copy.copy(data_set), copy.deepcopy(data_set), pickle.loads(pickle.dumps(data_set))):
         assert twin.encoded == ELEMENTS
         assert twin.SOPInstanceUID == "1.2.3"
+
+
+def test_path_is_where_it_is(tmp_path):
+    assert DicomDataSet(CT).path == str(CT)
+    assert DicomDataSet(DATA / "test_files" / "rtplan.dcm").path.endswith("rtplan.dcm")
+    data_set = DicomDataSet(ELEMENTS, ExplicitVRLittleEndian)
+    data_set.save_as(tmp_path / "x.dcm")
+    assert data_set.path == ""
 
 
 def test_p2_repr_escapes_what_a_peer_said():

@@ -133,6 +133,13 @@ def test_meta_longer_than_the_first_page():
     assert len(header.meta[0x00020102]) == 300_000
 
 
+def test_meta_that_fills_the_first_page_exactly():
+    size = 4096 - 132 - len(meta()) - 12
+    data = bytes(128) + b"DICM" + meta() + b"\2\0\2\1OB\0\0" + size.to_bytes(4, "little") + bytes(size)
+    header = part10.read_header(io.BytesIO(data + ELEMENTS))
+    assert (header.offset, header.sop_instance) == (4096, "1.2.3")
+
+
 def test_the_data_sets_own_uids_win_over_the_meta_header():
     data = part10.header("1.2.840.10008.5.1.4.1.1.4", "9.9.9", part10.EXPLICIT_LITTLE) + ELEMENTS
     assert part10.read_header(io.BytesIO(data)).sop_instance == "1.2.3"

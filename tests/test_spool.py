@@ -135,6 +135,7 @@ def test_long_data_sets_go_to_a_part_10_file(tmp_path):
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert data_set.encoded == DATA
     assert data_set.size == len(DATA)
+    assert data_set.path == ""
     assert sent(data_set) == DATA
     assert data_set.PixelData == PIXELS[12:]
 
@@ -175,6 +176,7 @@ def test_save_as_of_a_spool_file_is_a_rename(tmp_path):
     (path,) = [path for path in tmp_path.rglob("*") if path.is_file()]
     inode = path.stat().st_ino
     name = data_set.save_as(tmp_path / "kept.dcm", sync=True)
+    assert data_set.path == name
     assert os.stat(name).st_ino == inode
     assert os.stat(name).st_nlink == 1
     assert sent(data_set) == DATA
@@ -227,6 +229,19 @@ def test_file_systems_without_hard_links(exists, tmp_path, monkeypatch):
         name = data_set.save_as(tmp_path / "taken.dcm", exists=exists)
     assert DicomDataSet(name).encoded == DATA
     assert exists == "overwrite" or (tmp_path / "taken.dcm").read_text() == "precious"
+
+
+def test_a_reserved_name_is_given_up_where_the_rename_fails(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    data_set = feed(memory_sink(tmp_path)).finish()
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(DataSetError, match="not permitted"):
+        data_set.save_as(tmp_path / "x.dcm")
+    assert not (tmp_path / "x.dcm").exists()
+    assert data_set.encoded == DATA
 
 
 def test_abandoned_spool_file(tmp_path):
@@ -357,6 +372,7 @@ def test_file_sink_writes_a_part_10_file(tmp_path):
     assert header.meta[0x00020016] == b"PEER"
     assert data_set.encoded == DATA
     assert sent(data_set) == DATA
+    assert data_set.path == str(path)
     assert "x.dcm" in repr(data_set)
 
 

@@ -99,13 +99,16 @@ def differ(dataset: Dataset, original: Dataset) -> bool:
 
 
 def encode(dataset: Dataset, transfer_syntax: str, own_syntax: str) -> bytes:
-    """Return a pydicom data set encoded. Groups 0000 and 0002 are no part of it and left out.
+    """Return a pydicom data set encoded.
+
+    Groups 0000 and 0002 are no part of it and left out, unless there is nothing else: a command set.
 
     `own_syntax` is what its pixel data is in, "" where that is not known. Pixel data is never compressed or
     decompressed here, nor are bytes swapped that pydicom does not swap: `DataSetError` instead, as for
     everything that pydicom cannot write.
     """
-    if any(tag >> 16 in (0x0000, 0x0002) for tag in dataset.keys()):  # noqa: SIM118
+    tags = dataset.keys()
+    if tags and min(tags) < 0x00030000 <= max(tags):
         dataset = dataset[0x00030000:]
     _check(dataset, transfer_syntax, own_syntax)
     try:

@@ -52,7 +52,16 @@ class DicomDataSet:
     Raises `DataSetError` where a file or bytes cannot be recognised. Not for use by two threads at a time.
     """
 
-    __slots__ = ("__weakref__", "_body", "_closed", "_dataset", "_sop_class", "_sop_instance", "_syntax")
+    __slots__ = (
+        "__weakref__",
+        "_body",
+        "_closed",
+        "_dataset",
+        "_path",
+        "_sop_class",
+        "_sop_instance",
+        "_syntax",
+    )
 
     _body: bytes | Stored | None
     _dataset: Dataset | None
@@ -67,11 +76,13 @@ class DicomDataSet:
     ) -> None:
         self._closed = False
         self._body = self._dataset = None
+        self._path = ""
         self._syntax = transfer_syntax
         self._sop_class = sop_class
         self._sop_instance = sop_instance
         if isinstance(source, Stored):
             self._body = source
+            self._path = source.path if source.pending is None else ""
         elif isinstance(source, (bytes, bytearray, memoryview)):
             self._body = data = bytes(source)
             if not transfer_syntax:
@@ -83,6 +94,7 @@ class DicomDataSet:
             self._dataset = _checked(source)
 
     def _open(self, path: str) -> None:
+        self._path = path
         descriptor, status = open_file(path)
         try:
             with failing(path, "read"):
@@ -100,6 +112,11 @@ class DicomDataSet:
         return header
 
     # --- what it is ------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the file that it came from or was moved to; "" for all else, the spool too."""
+        return self._path
 
     @property
     def transfer_syntax(self) -> str:
@@ -121,12 +138,6 @@ class DicomDataSet:
         if known and self._dataset is None:
             return known
         return str(self.dataset.get(keyword, "")) or known
-
-    @property
-    def path(self) -> str:
-        """Path of the file that holds the bytes; "" where they are in memory."""
-        body = self._body
-        return body.path if isinstance(body, Stored) else ""
 
     @property
     def size(self) -> int:
@@ -208,7 +219,7 @@ class DicomDataSet:
             raise DataSetError(
                 f"{self!r} cannot be sent in transfer syntax {escape(transfer_syntax)}: propose its own, or "
                 "send its `dataset`, which is encoded anew",
-                path=body.path if isinstance(body, Stored) else "",
+                path=self._path,
             )
         return FileSource(body) if isinstance(body, Stored) else BytesSource(body)
 
@@ -236,6 +247,7 @@ class DicomDataSet:
 
     def _moved(self, body: Stored, name: str) -> None:
         self._body = body._replace(path=name, pending=None)
+        self._path = name
         if self._dataset is not None:
             self._dataset.filename = name  # where pydicom looks for long values
 

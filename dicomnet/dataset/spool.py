@@ -173,7 +173,11 @@ def _rename_to_new(source: str, target: str) -> None:
         if error.errno not in _NO_HARD_LINKS:
             raise
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        os.replace(source, target)  # noqa: PTH105
+        try:
+            os.replace(source, target)  # noqa: PTH105
+        except OSError:
+            os.unlink(target)  # noqa: PTH108
+            raise
     else:
         os.unlink(source)  # noqa: PTH108
 

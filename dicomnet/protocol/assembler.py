@@ -31,6 +31,7 @@ COMMAND, LAST = 1, 2  # message control header, E.2
 PDV_HEADER = 6  # item length 4, context id 1, message control header 1
 _HEADERS = Struct(">BxIIBB")  # P-DATA-TF header and the header of its only PDV
 BATCH = 512 * 1024  # bytes that go into one write
+BATCH_PDUS = 512  # and PDUs, each of two buffers: IOV_MAX is 1024
 
 _pool: deque[bytearray] = deque(maxlen=16)
 
@@ -147,7 +148,7 @@ class Assembler:
         if self._sink is not None:
             try:
                 self._sink.write(data)
-            except Exception as error:  # noqa: BLE001 - an application's sink may raise anything
+            except Exception as error:  # an application's sink may raise anything
                 self._fail(error)
 
     def end(self) -> MessageReceived | None:
@@ -164,7 +165,7 @@ class Assembler:
             sink, self._sink = self._sink, None
             try:
                 result.data_set = sink.finish()
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 result.error = error
         self._context, self._message, self._error = 0, None, None
         return result
@@ -190,7 +191,7 @@ class Assembler:
         self._size = 0
         try:
             self._sink = self._open_sink(self._context, command)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._error = error
         if not self.busy:  # the callback has closed the link
             self.abandon()
@@ -201,13 +202,13 @@ class Assembler:
         if sink is not None:
             try:
                 sink.abandon()
-            except Exception as second:  # noqa: BLE001 - the first error is the one that counts
+            except Exception as second:  # the first error is the one that counts
                 error.__context__ = second
 
     def _limit(self, name: str, seen: int) -> LimitExceeded:
         allowed = getattr(self._limits, name)
         return LimitExceeded(
-            f"the peer sent a message with more than Limits.{name} = {allowed} bytes: the association is aborted",
+            f"the peer sent a message with more than Limits.{name} = {allowed} bytes, and was aborted",
             limit=name,
             allowed=allowed,
             seen=seen,
@@ -237,7 +238,7 @@ def batches(context_id: int, command: bytes, source: Source | None, max_length: 
     step = (max_length - PDV_HEADER) & ~1
     if step < 2:
         raise LocalProtocolError(
-            f"the peer takes P-DATA of at most {max_length} bytes, and no fragment fits into that: release or abort",
+            f"the peer takes P-DATA of at most {max_length} bytes: no fragment fits, release or abort",
             clause="PS3.8 D.1",
         )
     batch = Batch([], [])
@@ -247,11 +248,12 @@ def batches(context_id: int, command: bytes, source: Source | None, max_length: 
     if source is None:
         yield batch
         return
+    per_batch = max(1, min(BATCH_PDUS, BATCH // (step + 12)))
     whole = source.view()
     if whole is not None:
-        yield from _from_memory(batch, context_id, whole, step)
+        yield from _from_memory(batch, context_id, whole, step, per_batch)
     else:
-        yield from _from_stream(batch, context_id, source, step)
+        yield from _from_stream(batch, context_id, source, step, per_batch)
 
 
 def _append(batch: Batch, context_id: int, kind: int, data: memoryview, last: bool) -> None:
@@ -261,8 +263,10 @@ def _append(batch: Batch, context_id: int, kind: int, data: memoryview, last: bo
     batch.pdus.append(n + 12)
 
 
-def _from_memory(batch: Batch, context_id: int, data: memoryview, step: int) -> Iterator[Batch]:
-    total, per_batch = len(data), max(1, BATCH // (step + 12))
+def _from_memory(
+    batch: Batch, context_id: int, data: memoryview, step: int, per_batch: int
+) -> Iterator[Batch]:
+    total = len(data)
     if not total:  # announced but empty: one last fragment without bytes (D10)
         _append(batch, context_id, 0, data, last=True)
     full = _HEADERS.pack(4, step + 6, step + 2, context_id, 0)
@@ -278,14 +282,14 @@ def _from_memory(batch: Batch, context_id: int, data: memoryview, step: int) -> 
     yield batch
 
 
-def _from_stream(batch: Batch, context_id: int, source: Source, step: int) -> Iterator[Batch]:
+def _from_stream(batch: Batch, context_id: int, source: Source, step: int, per_batch: int) -> Iterator[Batch]:
     left, slot = source.size, step + 12
     staging = lease() if slot <= BATCH else bytearray(slot)
     stage = memoryview(staging)
     try:
         while True:
             used, views = 0, []
-            while used + slot <= len(staging):
+            for _ in range(per_batch):
                 n = min(step, left)
                 left -= n
                 _HEADERS.pack_into(staging, used, 4, n + 6, n + 2, context_id, 0 if left else LAST)

@@ -132,7 +132,8 @@ def with_default_syntax(syntaxes: Iterable[str]) -> tuple[str, ...]:
 def propose(wanted: Iterable[tuple[str, Sequence[str]]]) -> tuple[PresentationContextRq, ...]:
     """Return presentation contexts 1, 3, 5, ... for pairs of abstract syntax and transfer syntaxes.
 
-    The same abstract syntax may occur again; the default transfer syntax is added by `with_default_syntax`.
+    The same abstract syntax may occur again. Where none of its contexts has the default transfer syntax, it
+    is added by `with_default_syntax`.
     Raises `LocalProtocolError` for more than the 128 that there are ids for (PS3.8 9.3.2.2).
     """
     pairs = list(wanted)
@@ -142,8 +143,11 @@ def propose(wanted: Iterable[tuple[str, Sequence[str]]]) -> tuple[PresentationCo
             "propose fewer, or use several associations",
             clause="PS3.8 9.3.2.2",
         )
+    offered = {abstract for abstract, syntaxes in pairs if IMPLICIT_VR_LITTLE_ENDIAN in syntaxes}
     return tuple(
-        PresentationContextRq(2 * index + 1, abstract, with_default_syntax(syntaxes))
+        PresentationContextRq(
+            2 * index + 1, abstract, tuple(syntaxes) if abstract in offered else with_default_syntax(syntaxes)
+        )
         for index, (abstract, syntaxes) in enumerate(pairs)
     )
 

@@ -339,7 +339,7 @@ class UpperLayer:
             raise _invalid("a P-DATA-TF without a PDV", "PS3.8 9.3.5")
         if 0 < self._limits.max_pdu < length:
             raise LimitExceeded(
-                f"the peer sent a P-DATA-TF of {length} bytes where our maximum is {self._limits.max_pdu}: it "
+                f"the peer sent a P-DATA-TF of {length} bytes and our maximum is {self._limits.max_pdu}: it "
                 "ignores the maximum length that was negotiated",
                 limit="max_pdu",
                 allowed=self._limits.max_pdu,

@@ -20,65 +20,72 @@ except ImportError:
     ffi = lib = None
 
 __all__ = [
-    "OpenReader",
-    "copying_reader",
-    "direct_reader",
+    "Fill",
     "expect_name",
-    "open_reader",
+    "fill",
+    "fill_by_copying",
+    "fill_directly",
     "set_groups",
     "verify_text",
 ]
 
 RECORD = 16384  # bytes of plaintext in the largest TLS record, RFC 8446 5.1; SSL_read gives no more at a time
 
-OpenReader = Callable[[SSL.Connection, memoryview], Callable[[int], int]]
-"""`read = open_reader(connection, buffer)`; `read(offset)` reads into the buffer from there on, returns how
-many bytes (one at least), and raises what `Connection.recv_into` raises."""
+Fill = Callable[[SSL.Connection, memoryview], "tuple[int, SSL.Error | None]"]
+"""Reads as many records as are there into a buffer. Returns how many bytes, and what ended it: the exception
+that `Connection.recv_into` raises, `None` when the buffer is full."""
 
 
-def copying_reader(connection: SSL.Connection, buffer: memoryview) -> Callable[[int], int]:
+def fill_by_copying(connection: SSL.Connection, buffer: memoryview) -> tuple[int, SSL.Error | None]:
     """Read the public way, by `recv_into`: it copies each record once more, and takes a third longer."""
-
-    def read(offset: int) -> int:
-        return int(connection.recv_into(buffer[offset:], RECORD))
-
-    return read
-
-
-def direct_reader(connection: SSL.Connection, buffer: memoryview) -> Callable[[int], int]:
-    """Let SSL_read write into the caller's buffer."""
-    ssl, check, ssl_read = connection._ssl, connection._raise_ssl_error, lib.SSL_read  # noqa: SLF001
-    size, start = len(buffer), ffi.from_buffer("char[]", buffer, require_writable=True)
-
-    def read(offset: int) -> int:
-        n: int = ssl_read(ssl, start + offset, size - offset)
-        if n <= 0:
-            check(ssl, n)
-        return n
-
-    return read
+    filled, size = 0, len(buffer)
+    try:
+        while filled < size:
+            filled += int(connection.recv_into(buffer[filled:], RECORD))
+    except SSL.Error as error:
+        return filled, error
+    return filled, None
 
 
-def _choose_reader() -> OpenReader:
-    """Return the direct reader if it works as pyOpenSSL's own does with a connection that has no data."""
+def fill_directly(connection: SSL.Connection, buffer: memoryview) -> tuple[int, SSL.Error | None]:
+    """Let SSL_read write into the caller's buffer.
+
+    cffi's hold on the buffer ends with the call: Python 3.11 crashes when it finds a memoryview that is still
+    held in a reference cycle, and a traceback makes one.
+    """
+    ssl, ssl_read = connection._ssl, lib.SSL_read
+    filled, size = 0, len(buffer)
+    with ffi.from_buffer("char[]", buffer, require_writable=True) as start:
+        while filled < size:
+            n: int = ssl_read(ssl, start + filled, size - filled)
+            if n <= 0:
+                try:
+                    connection._raise_ssl_error(ssl, n)
+                except SSL.Error as error:
+                    return filled, error
+            filled += n
+    return filled, None
+
+
+def _choose_fill() -> Fill:
+    """Return the direct way if it works as pyOpenSSL's own does with a connection that has no data."""
     try:
         connection = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
         connection.set_connect_state()
-        direct_reader(connection, memoryview(bytearray(1)))(0)
-    except SSL.WantReadError:
-        return direct_reader
-    except Exception:  # noqa: BLE001, S110 - whatever has changed: the public way still works
+        if isinstance(fill_directly(connection, memoryview(bytearray(1)))[1], SSL.WantReadError):
+            return fill_directly
+    except Exception:  # noqa: S110 - whatever has changed: the public way still works
         pass
-    return copying_reader
+    return fill_by_copying
 
 
-open_reader: OpenReader = _choose_reader()
+fill: Fill = _choose_fill()
 
 
 def set_groups(context: SSL.Context, names: Sequence[str]) -> bool:
     """Set the key-exchange groups by OpenSSL's names, most preferred first; False where that fails."""
     setter: Any = getattr(lib, "SSL_CTX_set1_curves_list", None)
-    return setter is not None and setter(context._context, ":".join(names).encode()) == 1  # noqa: SLF001
+    return setter is not None and setter(context._context, ":".join(names).encode()) == 1
 
 
 def expect_name(connection: SSL.Connection, name: bytes, address: bytes) -> None:
@@ -91,7 +98,7 @@ def expect_name(connection: SSL.Connection, name: bytes, address: bytes) -> None
     functions: list[Any] = [getattr(lib, name, None) for name in names]
     if None not in functions:
         get_parameters, set_address, set_host = functions
-        parameters = get_parameters(connection._ssl)  # noqa: SLF001
+        parameters = get_parameters(connection._ssl)
         if address:
             set_address(parameters, address, len(address))
         else:

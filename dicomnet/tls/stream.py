@@ -230,30 +230,25 @@ class TlsStream(Stream):
 
     def _read(self, buffer: memoryview) -> int:
         """Return the number of bytes read, 0 at the end, or minus what has to be waited for."""
-        size, filled, wanted = len(buffer), 0, 0
-        if not size:
+        if not len(buffer):
             raise ValueError("a read needs room for one byte at least")
         with self._lock:
             self._check()
-            read = openssl.open_reader(self.connection, buffer)
-            try:
-                while filled < size:
-                    filled += read(filled)
-            except SSL.WantReadError:
-                wanted = READ
-            except SSL.WantWriteError:
-                wanted = WRITE
-            except SSL.ZeroReturnError:
-                if self._shut:
-                    raise self._tcp.lost(None) from None
-            except SSL.Error as error:
-                failure = self._fail(error)
-                if not filled:  # what came before it is delivered first
-                    raise failure from error
+            filled, end = openssl.fill(self.connection, buffer)
+            if filled:
+                self._evidence.received = True
+            if end is None or isinstance(end, SSL.WantReadError):
+                return filled or -READ
+            if isinstance(end, SSL.WantWriteError):
+                return filled or -WRITE
+            if isinstance(end, SSL.ZeroReturnError):
+                if self._shut and not filled:
+                    raise self._tcp.lost(None)
+                return filled
+            failure = self._fail(end)  # what came before it is delivered first
         if filled:
-            self._evidence.received = True
             return filled
-        return -wanted
+        raise failure from end
 
     # --- writing -------------------------------------------------------------------------------------
 

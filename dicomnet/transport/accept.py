@@ -60,9 +60,7 @@ def listen_tcp(
             found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
             listening = socket.create_server(found[0][4], family=found[0][0], backlog=backlog)
     except (socket.gaierror, UnicodeError) as error:
-        raise errors.HostNotFound(
-            f"cannot listen on {where}: {reason(error)}", state=_STATE
-        ) from error
+        raise errors.HostNotFound(f"cannot listen on {where}: {reason(error)}", state=_STATE) from error
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "")
         message = f"cannot listen on {where}: {advice or reason(error)}"

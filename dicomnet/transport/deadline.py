@@ -11,7 +11,7 @@ __all__ = ["NEVER", "Deadline", "DeadlineExpired"]
 _LONGEST_POLL = 2**31 - 1  # poll(2) takes a C int
 
 
-class DeadlineExpired(TimeoutError):  # noqa: N818 - an event, like `TimeoutExpired`
+class DeadlineExpired(TimeoutError):
     """A wait in the transport reached its deadline.
 
     It never reaches an application: the layer that set the limit knows what it means, and raises the class

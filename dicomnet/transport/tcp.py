@@ -146,7 +146,8 @@ class TcpStream(Stream):
             return wait(deadline, (descriptor, events))[descriptor]
         except DeadlineExpired:
             if events & WRITE:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                with suppress(OSError):  # closed in the meantime
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             raise
 
     def lost(self, error: OSError | None) -> errors.NetworkError:
@@ -160,11 +161,13 @@ class TcpStream(Stream):
 
 def _rest(buffers: Sequence[bytes | memoryview], sent: int) -> Sequence[bytes | memoryview]:
     """Return what is left of `buffers` after `sent` bytes."""
+    if sent == sum(map(len, buffers)):  # as a rule, and much faster than the loop
+        return ()
     for index, buffer in enumerate(buffers):
         if sent < len(buffer):
             return [memoryview(buffer)[sent:], *buffers[index + 1 :]]
         sent -= len(buffer)
-    return ()
+    raise ValueError("a memoryview to write must have one byte per item")
 
 
 def _address(name: Callable[[], tuple[str, int]]) -> Address:
