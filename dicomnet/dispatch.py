@@ -23,8 +23,8 @@ from dicomnet.enums import (
     DicomExceptionCode,
     DicomPduType,
     reject_reason,
-    reject_text,
 )
+from dicomnet.link import words
 from dicomnet.messages import Messages
 from dicomnet.protocol import command_set, negotiation, pdu
 from dicomnet.protocol.assembler import MessageReceived
@@ -43,6 +43,7 @@ from dicomnet.protocol.upper_layer import (
 from dicomnet.trace import logger
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
 
     from dicomnet.dataset.spool import Spool
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from dicomnet.protocol.assembler import Sink
     from dicomnet.protocol.command_set import Command
     from dicomnet.protocol.negotiation import Context
+    from dicomnet.protocol.operations import Operation
     from dicomnet.protocol.upper_layer import Indication
     from dicomnet.settings import Limits
 
@@ -73,6 +75,7 @@ class Dispatch(Callbacks, Messages):
     _crowded: bool
     _association: DicomAssociate | None
     _command: Command | None
+    _numbering: threading.Lock
 
     @property
     def link(self) -> Link:
@@ -83,6 +86,9 @@ class Dispatch(Callbacks, Messages):
 
     def get_command_set(self) -> DicomDataSet:
         """The command set of the message whose callback is running, as a data set; an error outside."""
+        return self._command_set()
+
+    def _command_set(self) -> DicomDataSet:
         if self._command is None:
             raise errors.WrongStateError("no message is being handled: there is no command set to show")
         return DicomDataSet(self._command.raw, _IMPLICIT)
@@ -98,30 +104,52 @@ class Dispatch(Callbacks, Messages):
 
     def send_associate_accept(self, associate: DicomAssociate) -> None:
         """Answer the A-ASSOCIATE-RQ positively with the results in `associate`."""
+        self._accept(associate)
+
+    def _accept(self, associate: DicomAssociate) -> None:
         link = self.link
         request = link.core.request
         if request is None:
             raise errors.WrongStateError("there is no association request to accept")
         accept = associate.to_accept(request, self.limits.max_pdu)
-        link.send(lambda: link.core.associate_accept(accept), "association.accepted", calling=request.calling)
-        self._association = DicomAssociate.answered(request, accept)
-        link.operations.performed, link.operations.invoked = _window(request, accept)
+
+        def make() -> bytes:
+            data = link.core.associate_accept(accept)  # from now on the peer's messages may come
+            self._association = DicomAssociate.answered(request, accept)
+            link.operations.performed, link.operations.invoked = _window(request, accept)
+            return data
+
+        link.send(make, "association.accepted", calling=request.calling)
 
     def send_associate_reject(self, result: int, source: int, reason: int) -> None:
         """Answer the A-ASSOCIATE-RQ negatively (numbers of PS3.8 table 9-21); the peer then closes."""
-        link, reject = self.link, pdu.AssociateRj(int(result), int(source), int(reason))
+        self._reject(pdu.AssociateRj(int(result), int(source), int(reason)))
+
+    def _reject(self, reject: pdu.AssociateRj) -> None:
+        link = self.link
         numbers = {"result": reject.result, "source": reject.source, "reason": reject.reason}
         link.send(lambda: link.core.associate_reject(reject), "association.refused", **numbers)
 
     def send_release_request(self) -> None:
         """Send the A-RELEASE-RQ; after `on_receive_release_response` the link is closed."""
+        self._request_release()
+
+    def _request_release(self) -> None:
         link = self.link
         link.send(link.core.release_request, "release.requested")
 
     def send_release_response(self) -> None:
-        """Answer an A-RELEASE-RQ; the peer then closes."""
+        """Answer an A-RELEASE-RQ; the peer then closes.
+
+        If both ends have asked for the release, the acceptor of the association has to wait for the peer's
+        answer (PS3.8 7.2.2.7); then nothing is sent here, and the response follows by itself.
+        """
+        self._confirm_release()
+
+    def _confirm_release(self) -> None:
         link = self.link
-        link.send(link.core.release_response, "release.answered")
+        if link.state is not State.STA10:
+            link.send(link.core.release_response, "release.answered")
 
     def send_abort(
         self,
@@ -135,7 +163,8 @@ class Dispatch(Callbacks, Messages):
 
     def next_message_id(self) -> int:
         """A message id that no outstanding request of this link uses (1 to 65535)."""
-        return self.link.operations.next_message_id()
+        with self._numbering:
+            return self.link.operations.next_message_id()
 
     def _send_message(
         self, message: Message, presentation_id: int, values: dict[str, Any], data_set: DataSetLike | None
@@ -165,25 +194,35 @@ class Dispatch(Callbacks, Messages):
         command: bytes,
         source: Any,
     ) -> None:
-        """Send a message and enter it with the operations, before its first byte leaves."""
+        """Send a message and enter it with the operations, before its first byte leaves.
+
+        Where the window has no room (PS3.7 D.3.3.3), a request waits for it.
+        """
         operations = link.operations
+        operation: Operation | None = None
 
         def enter() -> None:
+            nonlocal operation
             if message.is_request:
-                operations.invoke(message_id, message, context_id)
-            elif not operations.replied(message_id, int(status or 0)):
+                operation = operations.invoke(message_id, message, context_id)
+                return
+            operation = operations.owed.get(message_id)
+            if not operations.replied(message_id, int(status or 0)):
                 raise errors.LocalProtocolError(
                     f"no response is owed to message {message_id}: it was answered already, or never came",
                     clause="PS3.7 9.3",
                 )
 
+        def room() -> bool:
+            return not message.is_request or operations.can_invoke
+
         if message is C_CANCEL_RQ:
             if operations.cancel(message_id, context_id) is not None:
                 link.send_message(context_id, command, source, _nothing)
             return
-        while message.is_request and not operations.can_invoke:
-            link.wait(lambda: operations.can_invoke)  # PS3.7 D.3.3.3
-        link.send_message(context_id, command, source, enter)
+        while not link.send_message(context_id, command, source, enter, room=room):
+            link.wait(room)
+        link.watch.alive(operation)
 
     def _edited(self, command: bytes) -> bytes:
         """Let `on_before_send_command_set` change the command set."""
@@ -208,7 +247,7 @@ class Dispatch(Callbacks, Messages):
                 f"this is no command set: {error}", clause=error.clause
             ) from error
         source = None if data_set is None else as_data_set(data_set).source(context.transfer_syntax)
-        message_id = command.message_id or command.responded_id
+        message_id = _id_of(command)
         try:
             if command.message is None:
                 link.send_message(presentation_id, raw, source, _nothing)
@@ -233,7 +272,7 @@ class Dispatch(Callbacks, Messages):
 
     # --- what the link calls ----------------------------------------------------------------------
 
-    def open_sink(self, context_id: int, command: Command) -> Sink | None:
+    def _open_sink(self, context_id: int, command: Command) -> Sink | None:
         """Choose where a data set goes: what `on_data_set` says, or memory and spool; None discards it."""
         cls = type(self)
         context = self.link.core.contexts[context_id]
@@ -248,7 +287,7 @@ class Dispatch(Callbacks, Messages):
         source = request.calling if request is not None and not self.link.core.requestor else ""
         return MemorySink(context, command, self.limits, self._spool, source_ae=source)
 
-    def dispatch(self, event: Indication | MessageReceived) -> None:
+    def _dispatch(self, event: Indication | MessageReceived) -> None:
         """Run the callbacks of what arrived, on the reader's thread."""
         if isinstance(event, MessageReceived):
             self._dispatch_message(event)
@@ -263,7 +302,7 @@ class Dispatch(Callbacks, Messages):
         elif isinstance(event, ReleaseResponseReceived):
             self.on_receive_release_response()
             if event.ours_pending and self.link.state is State.STA12:
-                self.send_release_response()
+                self._confirm_release()
         elif isinstance(event, AbortReceived):
             self.link.trace("association.aborted", by="peer", source=event.source, reason=event.reason)
             self.on_receive_abort(DicomAbortSourceType(event.source), DicomAbortReasonType(event.reason))
@@ -272,16 +311,16 @@ class Dispatch(Callbacks, Messages):
 
     def _dispatch_request(self, request: pdu.AssociateRq) -> None:
         if self._crowded:
-            self.send_associate_reject(2, 3, 2)  # R04: transient, local limit exceeded
+            self._reject(negotiation.REJECT_LIMIT)  # R04
         elif overridden(type(self), "on_receive_associate_request"):
             self._association = DicomAssociate.from_pdu(request)
             self.on_receive_associate_request(self._association)
         else:
             answers = negotiation.answer_contexts(request, self.supported_contexts)
             if any(answer.result == 0 for answer in answers):
-                self.send_associate_accept(DicomAssociate.accepting(request, answers, self.limits.max_pdu))
+                self._accept(DicomAssociate.accepting(request, answers, self.limits.max_pdu))
             else:
-                self.send_associate_reject(1, 1, 1)
+                self._reject(negotiation.REJECT_NO_REASON)
 
     def _dispatch_accept(self, accept: pdu.AssociateAc) -> None:
         link = self.link
@@ -293,7 +332,8 @@ class Dispatch(Callbacks, Messages):
 
     def _dispatch_reject(self, reject: pdu.AssociateRj) -> None:
         link = self.link
-        link.error = _rejected(reject, link.peer)
+        assert link.core.request is not None
+        link.error = words.rejected(reject, link.core.request, link.peer)
         link.trace("association.rejected", result=reject.result, source=reject.source, reason=reject.reason)
         self.on_receive_associate_reject(
             DicomAssociateRejectResultType(reject.result),
@@ -307,13 +347,21 @@ class Dispatch(Callbacks, Messages):
             self.on_receive_release_request()
         link = self.link
         if not overrides and link.state in (State.STA8, State.STA9):
-            self.send_release_response()
+            self._confirm_release()
 
     def _dispatch_message(self, event: MessageReceived) -> None:
+        outer, self._command = self._command, event.command
+        try:
+            self._handle(event)
+        finally:
+            self._command = outer  # a blocking call in a callback handles messages within a message
+
+    def _handle(self, event: MessageReceived) -> None:
         command, message = event.command, event.command.message
-        self._command = command
+        if event.error is not None:
+            logger.error("the data set of message %d was lost: %s", _id_of(command), event.error)
         if overridden(type(self), "on_receive_data"):
-            self.on_receive_data(event.context_id, self.get_command_set(), event.data_set)
+            self.on_receive_data(event.context_id, self._command_set(), event.data_set)
         if message is None:
             self._unknown(event)
         elif message is C_CANCEL_RQ:
@@ -323,11 +371,10 @@ class Dispatch(Callbacks, Messages):
             self._answer(event, message)
         else:
             self._answered(event, message)
-        self._command = None
 
     def _unknown(self, event: MessageReceived) -> None:
         if overridden(type(self), "on_receive_unknown"):
-            self.on_receive_unknown(event.context_id, self.get_command_set(), event.data_set)
+            self.on_receive_unknown(event.context_id, self._command_set(), event.data_set)
             return
         raise errors.RemoteProtocolError(
             f"the peer sent a message with the unknown command field {event.command.field:04X}H",
@@ -337,13 +384,14 @@ class Dispatch(Callbacks, Messages):
     def _answer(self, event: MessageReceived, message: Message) -> None:
         """A request: call its handler, or answer for it."""
         command, operations = event.command, self.link.operations
-        if operations.perform(command.message_id, message, event.context_id) is None:
+        operation = operations.perform(command.message_id, message, event.context_id)
+        self.link.watch.alive(operation)
+        if operation is None:
             raise errors.RemoteProtocolError(
                 f"the peer sent a second {message.name} with message id {command.message_id} before the "
                 "first was answered", clause="PS3.7 9.1", abort_reason=0,
             )  # fmt: skip
         if event.error is not None:
-            logger.error("the data set of message %d was lost: %s", command.message_id, event.error)
             self._reply(event, message, _status_of(event.error, message))
         elif command.missing():
             self._reply(event, message, DicomCommandStatusType.MISTYPED_ARGUMENT)
@@ -351,7 +399,8 @@ class Dispatch(Callbacks, Messages):
             try:
                 getattr(self, message.callback)(event.context_id, *_arguments(event, message))
             except Exception as error:
-                if isinstance(error, errors.ReentrancyError) or command.message_id not in operations.owed:
+                over = error is self.link.error or command.message_id not in operations.owed
+                if over or isinstance(error, errors.ReentrancyError):
                     raise
                 logger.exception("%s raised; a failure status is sent", message.callback)
                 self._reply(event, message, _status_of(error, message))
@@ -375,6 +424,7 @@ class Dispatch(Callbacks, Messages):
         if operation is None:
             link.trace("response.warning", message=message.name, unknown_message_id=command.responded_id)
             return
+        link.watch.alive(operation)
         getattr(self, message.callback)(event.context_id, *_arguments(event, message))
 
     def _show(self, kind: int, data: memoryview) -> None:
@@ -388,17 +438,13 @@ def _nothing() -> None:
     pass
 
 
+def _id_of(command: Command) -> int:
+    return command.message_id or command.responded_id
+
+
 def _window(request: pdu.AssociateRq, accept: pdu.AssociateAc) -> tuple[int, int]:
     window = negotiation.operations_window(request, accept)
     return window.invoked, window.performed
-
-
-def _rejected(reject: pdu.AssociateRj, peer: str) -> errors.AssociationRejected:
-    return errors.AssociationRejected(
-        f"association with {peer} {reject_text(reject.result, reject.source, reject.reason)}",
-        result=reject.result, source=reject.source, reason=reject.reason,
-        peer=peer, state="association request",
-    )  # fmt: skip
 
 
 def _arguments(event: MessageReceived, message: Message) -> tuple[Any, ...]:
@@ -413,4 +459,4 @@ def _status_of(error: Exception, message: Message) -> int:
     if message is C_STORE_RQ:
         full = isinstance(error, (OSError, errors.DataSetError, errors.LimitExceeded))
         return 0xA700 if full else 0xC000
-    return first_allowed(message.command_field, 0x0110, 0xC001)
+    return first_allowed(message.command_field, 0x0110, 0xC001, 0x0110)  # C-ECHO allows neither

@@ -10,7 +10,6 @@ import atexit
 import socket
 import threading
 import weakref
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dicomnet import errors
@@ -26,7 +25,7 @@ from dicomnet.tls.context import context_for
 from dicomnet.trace import Trace, log_trace, logger
 from dicomnet.transport.accept import Acceptor, listen_tcp
 from dicomnet.transport.connect import ConnectAttempt
-from dicomnet.transport.deadline import Deadline, DeadlineExpired
+from dicomnet.transport.deadline import Deadline
 from dicomnet.transport.tcp import TcpStream
 
 if TYPE_CHECKING:
@@ -37,14 +36,22 @@ if TYPE_CHECKING:
 
     from dicomnet.association import DicomAssociate
     from dicomnet.protocol.command_set import Command
+    from dicomnet.tls.settings import TlsSettings
     from dicomnet.tls.stream import TlsStream
     from dicomnet.transport.stream import Stream
 
 __all__ = ["DicomNet"]
 
 _SUCCESS = DicomExceptionCode.SUCCESS
+_PATIENCE = 0.05  # seconds that each of many links gets for its abort, when all are closed
 
 _living: weakref.WeakSet[DicomNet] = weakref.WeakSet()
+_living_lock = threading.Lock()
+
+
+def _all_living() -> list[DicomNet]:
+    with _living_lock:
+        return list(_living)
 
 
 def _socket_options(options: DicomSocketOptions) -> Iterator[tuple[int, int, int]]:
@@ -56,14 +63,18 @@ def _socket_options(options: DicomSocketOptions) -> Iterator[tuple[int, int, int
             yield socket.SOL_SOCKET, name, size
 
 
+def _code_of(error: BaseException) -> DicomExceptionCode:
+    return getattr(error, "code", DicomExceptionCode.NET_FAILURE)
+
+
 def _silent(_event: str, _fields: Mapping[str, Any]) -> None:
     """The trace hook of an object that has none."""
 
 
 @atexit.register
 def _close_links() -> None:
-    for net in list(_living):
-        net.close_forced(True)
+    for net in _all_living():
+        net._end(forced=True)
 
 
 class DicomNet(Dispatch, Security):
@@ -107,13 +118,18 @@ class DicomNet(Dispatch, Security):
         self._server: DicomNet | None = None
         self._crowded = False
         self._accepted: DicomNet | None = None
+        self._outcome = _SUCCESS
+        self._given_up = False  # the link that is being made is not wanted any more
+        self._home = 0  # the thread that connected
         self._thread: threading.Thread | None = None
+        self._numbering = threading.Lock()
         self._association: DicomAssociate | None = None
         self._command: Command | None = None
         self._ip_type = DicomNetIpTypeFlags.IPV4_OR_IPV6
         self._addresses = ("", 0, "", 0)
         self._set_security_mode(security_mode)
-        _living.add(self)
+        with _living_lock:
+            _living.add(self)
 
     # --- the object -------------------------------------------------------------------------------
 
@@ -145,7 +161,7 @@ class DicomNet(Dispatch, Security):
 
     def dispose(self) -> None:
         """Close at once (LEADTOOLS `Dispose`)."""
-        self.close_forced(True)
+        self._end(forced=True)
 
     def __enter__(self) -> Self:
         return self
@@ -153,9 +169,11 @@ class DicomNet(Dispatch, Security):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if kind is None and self._link is not None and self._link.associated:
-            self.release()
-        self.close()
+        try:
+            if kind is None and self._link is not None and self._link.associated:
+                self._release(self._link)
+        finally:
+            self._end(forced=False)
 
     @property
     def server(self) -> DicomNet | None:
@@ -227,61 +245,81 @@ class DicomNet(Dispatch, Security):
         self._require_unused()
         self._ip_type = DicomNetIpTypeFlags(ip_type)
         secure = self.security_mode is DicomNetSecurityMode.TLS
-        settings = self._tls_settings(False, peer_address) if secure else None  # wrong settings fail first
+        settings = self._tls_settings(False, peer_address) if secure else None
+        if settings is not None:
+            context_for(settings, server_side=False)  # settings that cannot work fail before the network
         local = (host_address or None, host_port)
         options = _socket_options(self.socket_options)
+        self._server, self._crowded, self._given_up = None, False, False
+        self._home = threading.get_ident()
         self._attempt = ConnectAttempt(
             peer_address, peer_port, local=local, ip_type=self._ip_type, options=options
         )
         try:
             stream = self._attempt.run(Deadline.after(self.timeouts.connect))
+            self._adopt(stream)
+            if self._given_up:
+                self._stream = None
+                stream.kill()
+                raise errors.LinkClosed(
+                    f"connecting to {stream.peer} was cancelled", peer=stream.peer, state="connecting"
+                )
         except errors.DicomException as error:
             self.on_connect(error.code)
             raise
         finally:
             self._attempt = None
         try:
-            self._adopt(stream)
             if settings is None:
                 self._open(stream, requestor=True)
             self.on_connect(_SUCCESS)
             if settings is not None:
                 self._secure(stream, settings, requestor=True)
-        except BaseException:
-            self.close_forced(True)
-            stream.kill()
+        except BaseException as error:
+            self._fall(stream, error)
             raise
 
     def _adopt(self, stream: TcpStream) -> None:
-        self._stream = stream
+        """Begin a new link on a connection."""
+        self._stream, self._link, self._association = stream, None, None
         self._addresses = (*stream.local_address, *stream.peer_address)
-        self._association = None
+        self._outcome = _SUCCESS
 
-    def _secure(self, tcp: TcpStream, settings: Any, *, requestor: bool) -> None:
+    def _secure(self, tcp: TcpStream, settings: TlsSettings | None, *, requestor: bool) -> None:
         """Make the TLS handshake; `on_secure_link_ready` gets its outcome."""
         try:
+            settings = settings or self._tls_settings(True)
             context = context_for(settings, server_side=not requestor)
             name = settings.name_to_check or None
             stream = context.stream(tcp, expected_name=name, on_verify=self._verify_callback())
             self._stream = stream
-            self._handshake(stream)
-        except errors.DicomException as error:
+            stream.handshake(Deadline.after(self.timeouts.handshake))
+        except Exception as error:
             tcp.kill()
-            self.on_secure_link_ready(error.code)
+            self.on_secure_link_ready(_code_of(error))
             raise
         self._open(stream, requestor=requestor)
         self.on_secure_link_ready(_SUCCESS)
 
-    def _handshake(self, stream: TlsStream) -> None:
-        limit = self.timeouts.handshake
+    def _fall(self, stream: TcpStream, error: BaseException) -> None:
+        """A link could not be made, or a callback of its making raised: close, and tell."""
+        link = self._link
+        if link is not None:
+            cause = error if isinstance(error, errors.DicomException) else errors.AssociationAborted(
+                f"a callback raised {error!r}; the link to {link.peer} was closed", by="us", peer=link.peer
+            )  # fmt: skip
+            link.kill(cause)
+            return
+        self._stream = None
+        stream.kill()
+        self._tell_closed(_code_of(error))
+
+    def _tell_closed(self, code: DicomExceptionCode) -> None:
+        self._outcome = code
         try:
-            stream.handshake(Deadline.after(limit))
-        except DeadlineExpired:
-            raise errors.HandshakeTimeout(
-                f"{stream.peer} did not finish the TLS handshake within {limit:g} s (Timeouts.handshake): it "
-                "may not speak TLS on this port, or a firewall holds back large packets",
-                limit=limit or 0.0, elapsed=limit or 0.0, peer=stream.peer, state="TLS handshake",
-            ) from None  # fmt: skip
+            self.on_close(code, self)
+        except Exception:
+            logger.exception("on_close raised")
 
     def _open(self, stream: Stream, *, requestor: bool) -> None:
         cls = type(self)
@@ -342,52 +380,59 @@ class DicomNet(Dispatch, Security):
             raise errors.WrongStateError("accept() belongs inside on_accept, once")
         try:
             net._require_unused()
-            net._adopt(stream)
         except BaseException:
             self._offered = stream
             raise
-        net._server = self
+        net._adopt(stream)
+        net._server, net._given_up = self, False
         net._inherit_tls(self)
         self._accepted = net
 
-    def offer(self, stream: TcpStream, *, crowded: bool) -> DicomNet | None:
+    def _offer(self, stream: TcpStream, *, crowded: bool) -> DicomNet | None:
         """Called by the accept loop with a new connection."""
         self._offered = stream
         try:
             self.on_accept(_SUCCESS)
         except Exception:
             logger.exception("on_accept raised; the connection is closed")
+            if self._accepted is not None:
+                self._accepted._stream = None
+            self._accepted = None
         client, self._accepted, self._offered = self._accepted, None, None
         if client is not None:
             client._crowded = crowded
         return client
 
-    def serve(self) -> None:
+    def _serve(self) -> None:
         """Run an accepted link on its own thread (called by the accept loop)."""
         stream = self._stream
         assert isinstance(stream, TcpStream)
         try:
-            if self.security_mode is DicomNetSecurityMode.TLS:
-                self._secure(stream, self._tls_settings(True, ""), requestor=False)
+            if self._security_mode is DicomNetSecurityMode.TLS:
+                self._secure(stream, None, requestor=False)
             else:
                 self._open(stream, requestor=False)
             self.link.run()
-        except errors.DicomException as error:
-            self._report("link.failed", error)
         except Exception as error:
-            logger.exception("a callback raised; the link to %s is closed", stream.peer)
-            self._report("callback.failed", error)
-        finally:
-            self.close_forced(True)
-            stream.kill()
-            self._stream = None
+            self._report(error)
+            self._fall(stream, error)
 
-    def client_closed(self, client: Client) -> None:
+    def _leave(self) -> None:
+        """Called where the listening object is closed."""
+        if self._link is not None:
+            self._link.abort(patience=_PATIENCE)
+        else:
+            self._give_up()
+
+    def _drop(self) -> None:
+        """Called where the listening object is closed, after that."""
+        self._end(forced=True)
+
+    def _client_closed(self, client: Client) -> None:
         """Called by the accept loop when a client's link has ended."""
         assert isinstance(client, DicomNet)
-        error = client._link.error if client._link is not None else None
         try:
-            self.on_close(error.code if error is not None else _SUCCESS, client)
+            self.on_close(client._outcome, client)
         except Exception:
             logger.exception("on_close raised")
 
@@ -418,8 +463,8 @@ class DicomNet(Dispatch, Security):
         link = self.link
         with link.reader():
             handled = link.step(Deadline.after(timeout))
-        if not handled and link.ended and link.error is not None:
-            raise link.error
+        if not handled and link.ended and link.failure is not None:
+            raise link.failure
         return handled
 
     def wait(self, until: Callable[[], object] | threading.Event, timeout: float | None = None) -> bool:
@@ -433,10 +478,13 @@ class DicomNet(Dispatch, Security):
         return self.link.wait(predicate, Deadline.after(timeout))
 
     def run(self) -> None:
-        """Read until the link has ended, or accept until the listening object is closed.
+        """Read until the link has ended, or accept until the listening object and its links are closed.
 
         Returns after a release, a rejection or a local close; raises what else ended the link.
         """
+        self._run()
+
+    def _run(self) -> None:
         if self._listener is not None:
             self._listener.run()
         else:
@@ -456,71 +504,78 @@ class DicomNet(Dispatch, Security):
 
     def _run_quietly(self) -> None:
         try:
-            self.run()
+            self._run()
         except Exception as error:
-            self._report("link.failed", error)
+            self._report(error)
 
     @staticmethod
     def breathe() -> None:
-        """Handle what is pending on the links that this thread may read, and return (LEADTOOLS `Breathe`)."""
-        for net in list(_living):
+        """Handle what is pending on the links that this thread has connected (LEADTOOLS `Breathe`)."""
+        me = threading.get_ident()
+        for net in _all_living():
             link = net._link
-            if link is not None and not link.ended and net._thread is None and net._server is None:
+            if link is not None and net._home == me:
                 while not link.ended and link.poll():
                     pass
 
-    def _report(self, event: str, error: Exception) -> None:
+    def _report(self, error: Exception) -> None:
+        """Say what ended a link, or an accept loop, that runs on a thread of its own."""
+        if not isinstance(error, errors.DicomException):
+            logger.error("a callback raised %r; its link was closed", error, exc_info=error)
         if self._trace is not None:
             peer = ":".join(map(str, self._addresses[2:]))
-            self._trace(event, {"peer": peer, "error": type(error).__name__, "message": str(error)})
+            self._trace("link.failed", {"peer": peer, "error": type(error).__name__, "message": str(error)})
 
     # --- the end ----------------------------------------------------------------------------------
 
     def release(self) -> None:
         """Release the association and wait for the answer; the link is closed then.
 
-        The blocking form of `send_release_request`. Raises `ReleaseTimeout` if no answer comes.
+        The blocking form of `send_release_request`. Raises `ReleaseTimeout` if no answer comes, and what
+        else ended the link.
         """
-        link = self.link
-        self.send_release_request()
-        with suppress(errors.LinkClosed):
-            link.wait(lambda: link.ended)
+        self._release(self.link)
+
+    def _release(self, link: Link) -> None:
+        self._request_release()
+        link.wait(lambda: link.ended)
+        if link.failure is not None:
+            raise link.failure
 
     def close(self) -> None:
         """End the link: an association is aborted first. A listening object closes its links too.
 
-        May be called from any thread, also inside a callback, and more than once.
+        May be called from any thread, also inside a callback, and more than once. Returns when the link is
+        closed; a callback that is running on another thread is not waited for much longer than a second.
         """
-        if self._listener is not None:
-            self._listener.close()
-            self._listener.close_clients(self.timeouts.release or 10.0)
-            if self._thread is not None and self._thread is not threading.current_thread():
-                self._thread.join(self.timeouts.release)
-            self._listener.report()
+        self._end(forced=False)
+
+    def close_forced(self, forced: bool = True) -> None:
+        """End the link at once, without abort or lingering (LEADTOOLS `CloseForced`); False: as `close`."""
+        self._end(forced=forced)
+
+    def _end(self, *, forced: bool) -> None:
+        listener, link = self._listener, self._link
+        if listener is not None:
+            listener.stop(self.timeouts.release or 10.0, forced=forced)
             self._listener, self._thread = None, None
-        if self._link is not None:
-            self._link.close()
-        else:
-            self._give_up()
+        self._give_up()
+        if link is not None:
+            (link.kill if forced else link.close)()
 
     def _give_up(self) -> None:
-        """End the making of a link that is going on in another thread."""
+        """End the making of a link that is going on, in this thread or another one."""
+        self._given_up = True
         attempt, stream = self._attempt, self._stream
         if attempt is not None:
             attempt.cancel()
         if stream is not None:
             stream.shutdown()
 
-    def close_forced(self, forced: bool = True) -> None:
-        """End the link at once, without abort or lingering (LEADTOOLS `CloseForced`); False: as `close`."""
-        if not forced or self._listener is not None:
-            self.close()
-        elif self._link is not None:
-            self._link.kill()
-        else:
-            self._give_up()
-
-    def link_ended(self) -> None:
+    def _link_ended(self) -> None:
         """Called by the link when its stream is closed and no callback of it runs any more."""
-        error = self._link.error if self._link is not None else None
-        self.on_close(error.code if error is not None else _SUCCESS, self)
+        link = self._link
+        assert link is not None
+        rejected = isinstance(link.error, errors.AssociationRejected)
+        error = link.error if rejected else link.failure
+        self._tell_closed(_SUCCESS if error is None else error.code)

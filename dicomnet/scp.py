@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dicomnet.association import DicomAssociate
 from dicomnet.dataset.sinks import FileSink
 from dicomnet.dataset.spool import failing, instance_file_name, sweep
-from dicomnet.enums import DicomCommandStatusType
+from dicomnet.enums import DicomCommandStatusType, DicomNetSecurityMode
 from dicomnet.net import DicomNet
 from dicomnet.protocol import negotiation
+from dicomnet.tls.context import context_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,7 @@ class StorageLink(DicomNet):
         request = self.link.core.request
         assert request is not None
         if self.scp.ae_title not in ("", association.called):
-            self._reject(negotiation.REJECT_CALLED_TITLE)
+            self.send_associate_reject(1, 1, 7)  # called AE title not recognized (PS3.8 table 9-21)
             return
         proposed = {_VERIFICATION, *(context.abstract_syntax for context in request.contexts)}
         supported = {uid: (negotiation.ANY,) for uid in proposed if self.scp.accepts(uid)}
@@ -104,10 +105,7 @@ class StorageLink(DicomNet):
         if any(answer.result == 0 for answer in answers):
             self.send_associate_accept(DicomAssociate.accepting(request, answers, self.limits.max_pdu))
         else:
-            self._reject(negotiation.REJECT_NO_REASON)
-
-    def _reject(self, reject: Any) -> None:
-        self.send_associate_reject(reject.result, reject.source, reject.reason)
+            self.send_associate_reject(1, 1, 1)
 
     def on_data_set(self, presentation_id: int, command: Command) -> FileSink:
         """Write the data set straight into a file of the server's folder."""
@@ -213,8 +211,11 @@ class StorageScp(DicomNet):
     def listen(self, *args: Any, **options: Any) -> None:
         """Listen as `DicomNet.listen` does, and remove from the folder what a crash has left there.
 
-        The folder is made if it is not there. Raises `DataSetError` where that fails.
+        The folder is made if it is not there. Raises `DataSetError` where that fails, and
+        `TlsConfigurationError` where the TLS settings cannot work.
         """
+        if self.security_mode is DicomNetSecurityMode.TLS:
+            context_for(self._tls_settings(True), server_side=True)
         with failing(self.folder, "made"):
             os.makedirs(self.folder, exist_ok=True)  # noqa: PTH103
         sweep(self.folder)

@@ -19,7 +19,11 @@ from dicomnet import errors
 from dicomnet.association import DicomAssociate
 from dicomnet.dataset import DicomDataSet, as_data_set
 from dicomnet.dataset.part10 import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NATIVE
-from dicomnet.enums import DicomCommandPriorityType, DicomCommandStatusType
+from dicomnet.enums import (
+    DicomAssociateAcceptResultType,
+    DicomCommandPriorityType,
+    DicomCommandStatusType,
+)
 from dicomnet.net import DicomNet
 from dicomnet.protocol import negotiation
 from dicomnet.protocol.status import category, describe
@@ -101,6 +105,7 @@ class DicomConnection(DicomNet):
         """
         proposed = self.get_presentation_contexts() if contexts is None else contexts
         request = self.build_association(proposed)
+        request.to_request().encode()  # what is wrong with it shows before anything is connected
         self._responses.clear()
         self.connect(None, 0, self.scp.peer_address, self.scp.port)
         try:
@@ -122,18 +127,34 @@ class DicomConnection(DicomNet):
             for context in usable:
                 if syntax in ("", context.transfer_syntax):
                     return context.id
-        peer = self.link.peer
         answered = tuple(context.transfer_syntax for context in usable)
+        raise self._no_context(abstract_syntax, transfer_syntaxes, answered)
+
+    def _no_context(
+        self, abstract_syntax: str, wanted: tuple[str, ...], answered: tuple[str, ...]
+    ) -> errors.NoAcceptedContext:
+        peer, advice = self.link.peer, "Convert the object first, or have the peer set up for it"
+        syntaxes = f"in transfer syntax {' or '.join(wanted)}" if wanted else "in what was proposed"
         problem = f"{peer} does not accept SOP class {abstract_syntax}"
         if answered:
-            problem += (
-                f" in transfer syntax {' or '.join(transfer_syntaxes)}, only in {', '.join(answered)}: "
-                "convert the object first, or have the peer set up for it"
-            )
+            problem += f" {syntaxes}, only in {', '.join(answered)}. {advice}"
+        elif self._knows(abstract_syntax):
+            problem += f" {syntaxes}, though in others. {advice}"
         else:
-            problem += ": have the peer set up for it, or check that this is the right peer"
-        raise errors.NoAcceptedContext(
-            problem, proposed=transfer_syntaxes, answered=answered, peer=peer, state="data transfer"
+            problem += ". Have the peer set up for it, or check that this is the right peer"
+        return errors.NoAcceptedContext(
+            problem, proposed=wanted, answered=answered, peer=peer, state="data transfer"
+        )
+
+    def _knows(self, abstract_syntax: str) -> bool:
+        """Tell whether the peer said that it is the transfer syntaxes only that it does not support."""
+        association = self.association
+        return association is not None and any(
+            association.get_abstract(context_id) == abstract_syntax
+            and association.get_result(context_id) == DicomAssociateAcceptResultType.TRANSFER_SYNTAX
+            for context_id in map(
+                association.get_presentation_context_id, range(association.presentation_context_count)
+            )
         )
 
     def echo(self) -> DicomCommandStatusType:
@@ -257,32 +278,35 @@ class StoreScu(DicomConnection):
         context, gives a result with its error, and the next one follows; an error of the link is raised.
         Nothing is sent unless the results are asked for.
         """
-        items: list[tuple[tuple[str, str], DataSetLike]] = []
+        items: list[_Item] = []
         for source in _several(sources):
             try:
-                items.append((_kind(source), source))
+                items.append(_planned(source))
             except errors.DicomException as error:
                 yield StoreResult(_name(source), error=error)
-        for contexts in plan_contexts(kind for kind, _ in items):
+        for contexts in plan_contexts(item.kind for item in items):
             classes = {sop_class for sop_class, _ in contexts}
-            yield from self._associate(contexts, [source for kind, source in items if kind[0] in classes])
+            yield from self._associate(contexts, [item for item in items if item.kind[0] in classes])
 
     def _associate(
-        self, contexts: Sequence[PresentationContext], sources: Sequence[DataSetLike]
+        self, contexts: Sequence[PresentationContext], items: Sequence[_Item]
     ) -> Iterator[StoreResult]:
         """Store what fits into one association."""
         self.open(contexts)
         try:
-            for source in sources:
-                yield self._store_one(source)
+            for item in items:
+                yield self._store_one(item)
         except BaseException:
             self.close()
             raise
         self.release()
 
-    def _store_one(self, source: DataSetLike) -> StoreResult:
-        fields: dict[str, Any] = {"source": _name(source)}
-        data_set = as_data_set(source)
+    def _store_one(self, item: _Item) -> StoreResult:
+        fields: dict[str, Any] = {"source": _name(item.source)}
+        try:
+            data_set = as_data_set(item.data_set)
+        except errors.DataSetError as error:  # it has gone since
+            return StoreResult(**fields, error=error)
         try:
             syntax = data_set.transfer_syntax
             fields.update(sop_class=data_set.sop_class, sop_instance=data_set.sop_instance)
@@ -297,7 +321,7 @@ class StoreScu(DicomConnection):
                 raise
             fields["error"] = error
         finally:
-            if data_set is not source:
+            if data_set is not item.source:
                 data_set.close()
         return StoreResult(**fields)
 
@@ -324,9 +348,21 @@ def _several(sources: Any) -> Iterable[DataSetLike]:
     return several
 
 
-def _kind(source: DataSetLike) -> tuple[str, str]:
-    """Return SOP class and transfer syntax; raise `DataSetError` where it cannot be proposed or sent."""
+class _Item(NamedTuple):
+    """What is to be stored: SOP class and transfer syntax, what was given, and what is sent of it."""
+
+    kind: tuple[str, str]
+    source: DataSetLike
+    data_set: DataSetLike
+
+
+def _planned(source: DataSetLike) -> _Item:
+    """Look at what is to be stored; raise `DataSetError` where it cannot be proposed or sent.
+
+    A small file, which is in memory now, is given up again and read a second time when its turn comes.
+    """
     data_set = as_data_set(source)
+    in_file = data_set.path != ""
     try:
         kind = data_set.sop_class, data_set.transfer_syntax
         if not is_valid_uid(kind[0]) or not data_set.sop_instance:
@@ -334,9 +370,9 @@ def _kind(source: DataSetLike) -> tuple[str, str]:
                 f"{_name(source)} has no SOP class or instance UID, so it cannot be stored",
                 path=data_set.path,
             )
-        return kind
+        return _Item(kind, source, data_set if in_file else source)
     finally:
-        if data_set is not source:
+        if data_set is not source and not in_file:
             data_set.close()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from dicomnet.protocol import items, pdu
 from dicomnet.protocol.state_machine import State
 from dicomnet.protocol.upper_layer import CONTROL, NEED_DATA, Fault, UpperLayer
@@ -189,6 +191,17 @@ class End:
         return self.events[-1].error
 
 
+def split(data: bytes) -> list[bytes]:
+    """Cut a stream into its PDUs."""
+    found = []
+    while data:
+        length = 6 + int.from_bytes(data[2:6], "big")
+        assert len(data) >= length
+        found.append(data[:length])
+        data = data[length:]
+    return found
+
+
 def pieces(data: bytes, step: int) -> Iterator[bytes]:
     return (data[at : at + step] for at in range(0, len(data), step))
 
@@ -233,8 +246,17 @@ def end_in(state: State, *, requestor: bool, **options: Any) -> End:
     return end
 
 
-def each_state(*states: State) -> Iterator[tuple[bool, State]]:
-    """Yield (requestor, state) for every way to be in one of `states`; all of them without any."""
-    for requestor, state in PATHS:
-        if not states or state in states:
-            yield requestor, state
+def states(*wanted: State) -> pytest.MarkDecorator:
+    """Parametrize over every way to be in one of the states: `requestor`, `state`."""
+    return pytest.mark.parametrize(
+        ("requestor", "state"),
+        [
+            pytest.param(requestor, state, id=f"{state.name}-{'requestor' if requestor else 'acceptor'}")
+            for requestor, state in PATHS
+            if state in wanted
+        ],
+    )
+
+
+ROLES = pytest.mark.parametrize("requestor", [True, False], ids=["requestor", "acceptor"])
+STEPS = pytest.mark.parametrize("step", [None, 1, 7], ids=["whole", "bytes", "sevens"])

@@ -224,3 +224,41 @@ def test_every_sample_is_run_here() -> None:
     here = Path(__file__).read_text(encoding="utf-8")
     missing = [path.name for path in SAMPLES.glob("*.py") if f'"{path.name}"' not in here]
     assert not missing
+
+
+# --- README ----------------------------------------------------------------------------------------
+
+
+def readme(heading: str) -> str:
+    """The first Python example under a heading."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {heading}\n.*?^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_readme_client(tmp_path: Path, certs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = readme("A client")
+    assert len(code.splitlines()) <= 10
+    for file in ("ca.pem", "client.pem", "client.key"):
+        code = code.replace(f'"{file}"', repr(str(certs / file)))
+    code = code.replace('"image.dcm"', repr(str(file_of("CT_small.dcm"))))
+    with storage(tmp_path, certs) as server:
+        exec(code.replace("2762", str(server.host_port)), {})
+    printed = capsys.readouterr().out
+    for part in ("SUCCESS", "version: ", "cipher suite: ", "chain and name localhost", "PS3.15 B.12"):
+        assert part in printed
+    assert [stored_bytes(path) for path in tmp_path.iterdir()] == [stored_bytes(file_of("CT_small.dcm"))]
+
+
+def test_readme_server(capsys: pytest.CaptureFixture[str]) -> None:
+    code = readme("A server").replace("11112", "0").replace("server.run()", "server.start(); use(server)")
+
+    def use(server: DicomNet) -> None:
+        with StoreScu(DicomScp("127.0.0.1", port=server.host_port), ae_title="VISITOR") as client:
+            results.extend(client.store([file_of("CT_small.dcm")]))
+
+    results: list[Any] = []
+    exec(code, {"use": use})
+    assert [result.stored for result in results] == [True]
+    assert capsys.readouterr().out == "VISITOR sends an image of CompressedSamples^CT1\n"

@@ -28,6 +28,7 @@ from dialogue import (
     message,
     p_data,
     pdv,
+    split,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,16 +122,6 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
-def sent_pdus(data: bytes) -> list[bytes]:
-    found = []
-    while data:
-        length = 6 + int.from_bytes(data[2:6], "big")
-        assert len(data) >= length
-        found.append(data[:length])
-        data = data[length:]
-    return found
-
-
 def flat(event: Any) -> object:
     """An event in a form that can be compared: errors and commands by what they say."""
     if isinstance(event, Fault):
@@ -163,7 +154,7 @@ def test_any_bytes_and_calls_in_any_state(where, steps, size, tapped):
     faults = [event.error for event in end.events if isinstance(event, Fault)]
     assert len(faults) <= 1
     assert all(isinstance(error, RemoteProtocolError) for error in faults)
-    kinds = [data[0] for data in sent_pdus(end.sent)]
+    kinds = [data[0] for data in split(end.sent)]
     assert set(kinds[kinds.index(7) :] if 7 in kinds else ()) <= {7}  # after an abort nothing but aborts
     assert end.core.state in State
     assert all(len(data) == 6 + int.from_bytes(data[2:6], "big") for data in shown)

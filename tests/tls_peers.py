@@ -13,13 +13,16 @@ from dicomnet.enums import DicomOpenSslVerificationFlags
 from dicomnet.tls.certificates import Credentials, load_ca_certificates, load_credentials
 from dicomnet.tls.context import context_for
 from dicomnet.tls.settings import TlsSettings
+from dicomnet.transport import tcp
 from dicomnet.transport.deadline import Deadline
 from dicomnet.transport.tcp import TcpStream
+from dicomnet.transport.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import pytest
     from authority import Identity
 
     from dicomnet.tls.stream import TlsStream
@@ -36,6 +39,8 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
+    for sock in (client, server):  # what was written is on its way, also before a reset
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client, server
 
 
@@ -43,15 +48,14 @@ def settings(
     certs: Path, name: str | None = "server", *, ca: str | None = "ca", **options: Any
 ) -> TlsSettings:
     """Return settings with the certificate `name` of the `certs` folder and the CA file `ca`."""
-    credentials = (
-        None if name is None else load_credentials(certs / f"{name}.pem", key_path=certs / f"{name}.key")
-    )
-    path = certs / f"{ca}.pem"
-    cas = {} if ca is None else {"ca_certificates": load_ca_certificates(path), "ca_path": str(path)}
-    version = options.pop("version", None)
-    if version:
+    if name is not None:
+        options["credentials"] = load_credentials(certs / f"{name}.pem", 1, certs / f"{name}.key")
+    if ca is not None:
+        path = certs / f"{ca}.pem"
+        options |= {"ca_certificates": load_ca_certificates(path), "ca_path": str(path)}
+    if version := options.pop("version", None):
         options |= {"min_version": version, "max_version": version}
-    return TlsSettings(credentials=credentials, **{**cas, **options})  # type: ignore[arg-type]
+    return TlsSettings(**options)
 
 
 def identity_settings(certs: Path, identity: Identity, **options: Any) -> TlsSettings:
@@ -61,7 +65,7 @@ def identity_settings(certs: Path, identity: Identity, **options: Any) -> TlsSet
 
 
 def in_thread(call: Callable[[], Any]) -> Callable[[], Any]:
-    """Start `call` on a thread of its own; the function returned waits for it and gives its result or error."""
+    """Start `call` on a thread; the function returned waits for it, and returns or raises as it did."""
     outcome: list[Any] = []
 
     def run() -> None:
@@ -97,17 +101,21 @@ class Pair:
     """A client and a server stream over one TCP connection; `handshake` runs both ends."""
 
     def __init__(self, client: TlsSettings, server: TlsSettings, **options: Any) -> None:
+        contexts = context_for(client, server_side=False), context_for(server, server_side=True)
         near, far = tcp_pair()
         on_verify = options.pop("server_on_verify", None)
-        self.client: TlsStream = context_for(client, server_side=False).stream(TcpStream(near), **options)
-        self.server: TlsStream = context_for(server, server_side=True).stream(
-            TcpStream(far), on_verify=on_verify
-        )
+        self.client: TlsStream = contexts[0].stream(TcpStream(near), **options)
+        self.server: TlsStream = contexts[1].stream(TcpStream(far), on_verify=on_verify)
 
-    def handshake(self) -> tuple[BaseException | None, BaseException | None]:
-        """Return what the client's and what the server's handshake raised."""
+    def handshake(
+        self, then: Callable[[], Any] = lambda: None
+    ) -> tuple[BaseException | None, BaseException | None]:
+        """Return what the client's handshake, or else `then`, and what the server's handshake raised."""
         server = in_thread(lambda: self.server.handshake(Deadline.after(LONG)))
-        return error_of(lambda: self.client.handshake(Deadline.after(LONG))), error_of(server)
+        client = error_of(lambda: self.client.handshake(Deadline.after(LONG))) or error_of(then)
+        if client is not None:
+            self.client.shutdown()
+        return client, error_of(server)
 
     def ready(self) -> Pair:
         """Make the handshake, which must succeed."""
@@ -130,6 +138,18 @@ def pair(client: TlsSettings, server: TlsSettings, **options: Any) -> Iterator[P
         yield both
     finally:
         both.kill()
+
+
+def tell_waiting(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return an event that is set as soon as a stream begins to wait for its peer."""
+    began = threading.Event()
+
+    def telling(deadline: Deadline, *interests: tuple[int, int]) -> dict[int, int]:
+        began.set()
+        return wait(deadline, *interests)
+
+    monkeypatch.setattr(tcp, "wait", telling)
+    return began
 
 
 def read_all(stream: TlsStream, count: int, size: int = 65536) -> bytes:

@@ -139,7 +139,8 @@ def _tell(
     if cause is not None:
         raise CommandFailed(f"{len(stored)} of {total} files were stored, then: {cause}", cause, **fields)
     if failed:
-        raise CommandFailed(f"{len(failed)} of {total} files were not stored, first {failed[0]}", **fields)
+        first = "first" if len(failed) > 1 else "namely"
+        raise CommandFailed(f"{len(failed)} of {total} files were not stored, {first} {failed[0]}", **fields)
     return fields
 
 

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import secrets
+import shlex
 import tempfile
 from collections import Counter, deque
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ __all__ = ["demo"]
 
 _HOST = "127.0.0.1"
 _TITLE = "DEMO-SCP"
+_RECEIVED = "received"
 _PASSWORD_FILE = "key-password.txt"  # noqa: S105 - its name, not its content
 
 
@@ -110,6 +112,8 @@ def demo(report: Report, *, keep: Path | None, plain: bool, each: bool) -> dict[
     start = perf_counter()
     console = Console(quiet=report.as_json, highlight=False)
     root, files = _find_files()
+    if not files:
+        raise CommandFailed(f"there are no DICOM files in {root}: this pydicom was installed without them")
     sizes = {str(path): path.stat().st_size for path in files}
     how = "a plain link" if plain else "a mutually authenticated TLS link"
     console.print(f"[bold]{len(files)} DICOM files cross {how}[/]")
@@ -125,11 +129,14 @@ def demo(report: Report, *, keep: Path | None, plain: bool, each: bool) -> dict[
                 advance(sizes[result.source])
         security, associations = client.security, client.associations
     seconds = perf_counter() - start
-    console.print(_each_file(transfers) if each else _by_syntax(transfers))
+    marks = {True: "✓", False: "✗"} if console.encoding.startswith("utf") else {True: "yes", False: "no"}
+    console.print("", (_each_file if each else _by_syntax)(transfers, marks), "", sep="\n")
     different = [transfer for transfer in transfers if not transfer.equal]
     for transfer in different:
         console.print(Text(f"different: {transfer.path}: {transfer.outcome}", "red"))
-    _print_totals(console, transfers, associations, seconds, keep)
+    _print_totals(console, transfers, associations, seconds)
+    if keep is not None:
+        _print_kept(console, keep, plain=plain)
     fields: dict[str, Any] = {
         "files": len(transfers),
         "equal": len(transfers) - len(different),
@@ -168,7 +175,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 def _server(folder: Path, *, plain: bool) -> Iterator[_Server]:
     """Run a storage server on a free port of the loopback interface."""
     mode = DicomNetSecurityMode.NONE if plain else DicomNetSecurityMode.TLS
-    with _Server(folder / "received", None, mode, ae_title=_TITLE) as server:
+    with _Server(folder / _RECEIVED, None, mode, ae_title=_TITLE) as server:
         if not plain:
             password = secrets.token_urlsafe(12)
             make_identities(folder, password.encode())
@@ -200,16 +207,17 @@ def _secure(net: _Server | _Client, folder: Path, role: str) -> None:
 def _compare(root: Path, result: StoreResult, arrived: deque[StoredInstance]) -> _Transfer:
     """Compare what was sent with what the server has stored of it: one association, so one at a time."""
     instance = arrived.popleft() if result.stored else None
+    sent, received = _digest(result.source), _digest(instance.path) if instance is not None else ""
     return _Transfer(
         str(Path(result.source).relative_to(root)),
         result.sop_class,
         result.sop_instance,
         result.transfer_syntax,
         result.size,
-        _digest(result.source),
-        _digest(instance.path) if instance is not None else "",
+        sent,
+        received,
         os.path.basename(instance.path) if instance is not None else "",  # noqa: PTH119
-        result.outcome,
+        "the server has stored other bytes" if received not in ("", sent) else result.outcome,
     )
 
 
@@ -223,7 +231,7 @@ def _digest(path: str) -> str:
     return hashlib.sha256(data_set + bytes(len(data_set) % 2)).hexdigest()
 
 
-def _by_syntax(transfers: list[_Transfer]) -> Table:
+def _by_syntax(transfers: list[_Transfer], marks: dict[bool, str]) -> Table:
     """Return a table with a row for each transfer syntax."""
     groups: dict[str, list[_Transfer]] = {}
     for transfer in transfers:
@@ -231,49 +239,51 @@ def _by_syntax(transfers: list[_Transfer]) -> Table:
     table = _table("Transfer syntax", "SOP classes", "Files", "Size", "Equal")
     for syntax, group in sorted(groups.items(), key=lambda item: -len(item[1])):
         equal = sum(transfer.equal for transfer in group)
-        classes = Counter(uid_name(transfer.sop_class) for transfer in group)
+        (most, _), *others = Counter(uid_name(transfer.sop_class) for transfer in group).most_common()
         table.add_row(
-            uid_name(syntax),
-            ", ".join(name for name, _ in classes.most_common()),
+            _syntax_name(syntax),
+            f"{most} +{len(others)}" if others else most,
             str(len(group)),
             size_text(sum(transfer.size for transfer in group)),
-            _verdict(equal == len(group), str(equal)),
+            _verdict(equal == len(group), f"{equal} {marks[equal == len(group)]}"),
         )
     return table
 
 
-def _each_file(transfers: list[_Transfer]) -> Table:
+def _each_file(transfers: list[_Transfer], marks: dict[bool, str]) -> Table:
     """Return a table with a row for each file."""
     table = _table("File", "Transfer syntax", "SHA-256", "Size", "Equal")
-    table.columns[0].no_wrap = False
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # its end tells files apart
+    table.columns[1].max_width = 16
     for transfer in transfers:
         table.add_row(
             transfer.path.removeprefix("test_files/"),
-            uid_name(transfer.transfer_syntax),
+            _syntax_name(transfer.transfer_syntax),
             transfer.sent_sha256[:8],
             size_text(transfer.size),
-            _verdict(transfer.equal, ""),
+            _verdict(transfer.equal, marks[transfer.equal]),
         )
     return table
 
 
+def _syntax_name(uid: str) -> str:
+    return uid_name(uid).replace("Little Endian", "LE").replace("Big Endian", "BE")
+
+
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, header_style="cyan", pad_edge=False, expand=True)
+    table = Table(box=box.SIMPLE_HEAD, header_style="cyan", show_edge=False, pad_edge=False, expand=True)
     for name in columns:
-        number = name in ("Files", "Size", "Equal", "SHA-256")
-        table.add_column(
-            name, justify="right" if number else "left", no_wrap=True, ratio=None if number else 1
-        )
+        number = name in ("Files", "Size", "Equal")
+        flexible = 1 if name in ("File", "SOP classes") else None
+        table.add_column(name, justify="right" if number else "left", no_wrap=True, ratio=flexible)
     return table
 
 
 def _verdict(equal: bool, text: str) -> Text:
-    return Text(f"{text} ✓".strip(), "green") if equal else Text(f"{text} ✗".strip(), "red")
+    return Text(text, "green" if equal else "red")
 
 
-def _print_totals(
-    console: Console, transfers: list[_Transfer], associations: int, seconds: float, keep: Path | None
-) -> None:
+def _print_totals(console: Console, transfers: list[_Transfer], associations: int, seconds: float) -> None:
     equal = sum(transfer.equal for transfer in transfers)
     size = size_text(sum(transfer.size for transfer in transfers))
     uids = len({transfer.sop_instance for transfer in transfers})
@@ -283,8 +293,15 @@ def _print_totals(
         f"{len(transfers)} files with {uids} SOP instance UIDs, {size}, {associations} "
         f"association{'s' * (associations != 1)}, {seconds:.1f} s in all."
     )
-    if keep is not None:
-        console.print(f"\nKept in {keep}. To use the certificates with a server of your own:", soft_wrap=True)
-        line = f"dicomnet serve 11112 --dir in --tls --ca {keep}/ca.pem --cert {keep}/server.pem"
-        line += f" --key {keep}/server.key --key-password-file {keep}/{_PASSWORD_FILE}"
-        console.print(Text(line, "cyan"), soft_wrap=True)
+
+
+def _print_kept(console: Console, folder: Path, *, plain: bool) -> None:
+    """Say what can be done with the folder that was kept."""
+    console.print(f"\nThe received files are in {folder / _RECEIVED}.", soft_wrap=True)
+    if not plain:
+        ca, certificate, key, password = (
+            shlex.quote(str(folder / name)) for name in ("ca.pem", "server.pem", "server.key", _PASSWORD_FILE)
+        )
+        console.print("The certificates serve a server of your own, too:")
+        line = f"dicomnet serve 11112 --dir in --tls --ca {ca} --cert {certificate} --key {key}"
+        console.print(Text(f"{line} --key-password-file {password}", "cyan"), soft_wrap=True)

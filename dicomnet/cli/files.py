@@ -47,6 +47,8 @@ def _walk(folder: str) -> Iterator[str]:
 
 def is_instance(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file can be stored; a DICOMDIR is the index of its medium and cannot."""
+    if not os.path.isfile(path):  # noqa: PTH113 - opening a FIFO would block
+        return False
     try:
         header = read_header(path)
     except errors.DataSetError:

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["CommandFailed", "Report", "size_text"]
 
 _HINTS: dict[type[Exception], str] = {
-    errors.PasswordRequired: "--key-password-file FILE gives it",
-    errors.WrongPassword: "check --key-password-file",
-    errors.CertificateUnknownCa: "--ca FILE names the CA to trust",
-    errors.CertificateSelfSigned: "--ca FILE can name the certificate itself",
-    errors.CertificateRequiredByPeer: "--cert FILE --key FILE show one",
-    errors.ProtocolMismatch: "add --tls, or leave it out",
-    errors.TimeoutExpired: "--timeout SECONDS sets how long to wait",
+    errors.PasswordRequired: "--key-password-file FILE",
+    errors.WrongPassword: "--key-password-file FILE",
+    errors.CertificateUnknownCa: "--ca FILE",
+    errors.CertificateSelfSigned: "--ca FILE",
+    errors.CertificateRequiredByPeer: "--cert FILE --key FILE",
+    errors.ProtocolMismatch: "with or without --tls",
+    errors.TimeoutExpired: "--timeout SECONDS",
 }
 """Which option helps; an error without a row of its own takes its base class'."""
 
 # PS3.8 table 9-21, source 1
-_REJECT_HINTS = {3: "--aet TITLE sets the calling title", 7: "--aec TITLE sets the called title"}
+_REJECT_HINTS = {3: "--aet TITLE", 7: "--aec TITLE"}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -65,7 +65,7 @@ class Report:
             self._fail(str(error), error.cause, error.fields)
         except (errors.DicomException, OSError) as error:
             self._fail(_explained(error), error, {})
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, click.Abort) as error:
             self._fail("interrupted", error, {})
         except click.ClickException:
             raise
@@ -93,7 +93,7 @@ def _explained(error: Exception) -> str:
         hint = _REJECT_HINTS.get(error.reason, "")
     else:
         hint = next(_hints_of(type(error)), "")
-    return f"{error} ({hint})" if hint else str(error)
+    return f"{str(error).rstrip('.')}. On the command line: {hint}" if hint else str(error)
 
 
 def _hints_of(kind: type[Exception]) -> Iterator[str]:

@@ -75,6 +75,10 @@ class _Display:
         """Something went wrong on a link; the server goes on."""
         self._report.notice(text)
 
+    def end(self, server: StorageScp) -> None:
+        """The server has ended."""
+        self._report.line(_totals(server))
+
 
 class _Table(_Display):
     """The last instances and the totals, redrawn a few times a second."""
@@ -97,6 +101,9 @@ class _Table(_Display):
         """Print it above the table."""
         self._console.print(Text(" ".join(text.split()), "yellow"))
 
+    def end(self, server: StorageScp) -> None:
+        """The last table says it all."""
+
     def _render(self) -> Group:
         table = Table(box=None, expand=True, header_style="cyan", padding=(0, 1))
         table.add_column("Time", no_wrap=True)
@@ -113,7 +120,7 @@ class _Table(_Display):
                 Text(os.path.basename(instance.path)),  # noqa: PTH119
             )
         server = self._server
-        totals = Text(f"{_totals(server)}, {server.get_client_count()} links open. Ctrl-C ends.", "bold")
+        totals = Text(f"{_totals(server)}, {server.get_client_count()} links open", "bold")
         return Group(table, totals) if self._last else Group(totals)
 
 
@@ -147,7 +154,7 @@ def serve(report: Report, options: LinkOptions, address: str, port: int, folder:
             server.drain(_DRAIN)
             port = server.host_port
             server.close()
-    report.line(_totals(server))
+    display.end(server)
     return {
         "port": port,
         "folder": server.folder,
@@ -162,7 +169,7 @@ def _announcement(server: StorageScp, options: LinkOptions) -> str:
     if options.tls:
         how = "TLS, any client" if options.no_verify else "TLS, clients need a certificate"
     title = f", AE title {options.aet}" if options.aet else ""
-    return f"listening on port {server.host_port} ({how}{title}), storing in {server.folder}"
+    return f"listening on port {server.host_port} ({how}{title}), storing in {server.folder}; Ctrl-C ends it"
 
 
 @contextmanager

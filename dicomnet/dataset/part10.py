@@ -136,12 +136,6 @@ class _Truncated(Exception):
     """The bytes at hand end within the meta header."""
 
 
-class _Element(NamedTuple):
-    tag: int
-    start: int
-    length: int
-
-
 def read_header(file: str | os.PathLike[str] | BinaryIO) -> FileHeader:
     """Read the header of a file, or of an open binary file from its beginning on.
 
@@ -208,11 +202,11 @@ def _read_meta(data: bytes, at: int) -> tuple[dict[int, bytes], int]:
     while data[at : at + 2] == b"\2\0":
         vr = data[at + 4 : at + 6]
         implicit = vr not in _SHORT_VRS and vr not in _LONG_VRS  # not allowed, but there are such files
-        element = _element(data, at, Encoding(implicit, little=True))
-        if element is None or element.start + element.length > len(data):
+        element = _element(data, at, _ENCODINGS[IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE])
+        if element is None or element[2] > len(data):
             raise _Truncated
-        at = element.start + element.length
-        meta[element.tag] = data[element.start : at]
+        tag, start, at = element
+        meta[tag] = data[start:at]
     return meta, at
 
 
@@ -220,11 +214,7 @@ def _sniff(data: bytes, at: int) -> str:
     """Return the syntax in which the first element of a data set makes sense, or ""."""
     for syntax in (EXPLICIT_LITTLE, EXPLICIT_BIG, IMPLICIT_LITTLE):
         element = _element(data, at, _ENCODINGS[syntax])
-        if (
-            element is not None
-            and element.tag >> 16 in _FIRST_GROUPS
-            and element.start + element.length <= len(data)
-        ):
+        if element is not None and element[0] >> 16 in _FIRST_GROUPS and element[2] <= len(data):
             return syntax
     return ""
 
@@ -232,27 +222,31 @@ def _sniff(data: bytes, at: int) -> str:
 def _identify(data: bytes, at: int, encoding: Encoding) -> dict[int, bytes]:
     """Return (0008,0016) and (0008,0018) as far as they can be reached within `data`."""
     found: dict[int, bytes] = {}
-    while (element := _element(data, at, encoding)) is not None and element.tag <= _SOP_INSTANCE:
-        at = element.start + element.length
+    while (element := _element(data, at, encoding)) is not None and element[0] <= _SOP_INSTANCE:
+        tag, start, at = element
         if at > len(data):  # an undefined length, too: nothing before (0008,0016) has one as a rule
             break
-        found[element.tag] = data[element.start : at]
+        found[tag] = data[start:at]
     return found
 
 
-def _element(data: bytes, at: int, encoding: Encoding) -> _Element | None:
-    """Return the element that begins at `at`; None where its header does not fit or has no known VR."""
+def _element(data: bytes, at: int, encoding: Encoding) -> tuple[int, int, int] | None:
+    """Return tag, start and end of the value of the element that begins at `at`.
+
+    None where its header does not fit or has no known VR.
+    """
+    implicit, little = encoding
     if at + 8 > len(data):
         return None
-    if encoding.implicit:
+    if implicit:
         group, number, length = _IMPLICIT.unpack_from(data, at)
-        return _Element(group << 16 | number, at + 8, length)
-    group, number, vr, length = _EXPLICIT[encoding.little].unpack_from(data, at)
+        return group << 16 | number, at + 8, at + 8 + length
+    group, number, vr, length = _EXPLICIT[little].unpack_from(data, at)
     if vr in _SHORT_VRS:
-        return _Element(group << 16 | number, at + 8, length)
+        return group << 16 | number, at + 8, at + 8 + length
     if vr in _LONG_VRS and at + 12 <= len(data):
-        (length,) = _LENGTH[encoding.little].unpack_from(data, at + 8)
-        return _Element(group << 16 | number, at + 12, length)
+        (length,) = _LENGTH[little].unpack_from(data, at + 8)
+        return group << 16 | number, at + 12, at + 12 + length
     return None
 
 

@@ -246,8 +246,6 @@ class UpperLayer:
         self._use(lease() if large else bytearray(2 * len(old)))
         self._view[:pending] = view[self._start : self._end]
         self._start, self._end = 0, pending
-        if old is not self._idle:
-            restore(old)
 
     def release(self) -> None:
         """The link is over: give up buffers and what has arrived of a message."""
@@ -324,8 +322,7 @@ class UpperLayer:
                     self._pdu_left = length
                     self._tapped = False
         finally:
-            if self._view is view:  # else the tap or a sink has closed the link: `release`
-                self._start = at
+            self._start = at
 
     def _stop(self) -> None:
         """Drop the message that the end of data transfer broke off; after Sta1 nothing counts any more."""
@@ -452,7 +449,6 @@ class UpperLayer:
             self._drop_rest()
         source, reason = (0, 0) if action is Action.AA_1 else (2, error.abort_reason)
         error.abort_source, error.abort_reason = source, reason
-        self._assembler.abandon()
         indicate = action is not Action.AA_7
         return (Fault(error) if indicate else None), pdu.Abort(source, reason).encode()
 
@@ -478,7 +474,6 @@ class UpperLayer:
         if isinstance(received, pdu.ReleaseRp):
             return ReleaseResponseReceived(ours_pending=self.state is State.STA10)
         assert isinstance(received, pdu.Abort)
-        self._assembler.abandon()
         return AbortReceived(received.source, received.reason)
 
     def _establish(self, request: pdu.AssociateRq, accept: pdu.AssociateAc) -> None:

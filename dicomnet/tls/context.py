@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL, crypto
@@ -69,11 +69,21 @@ def context_for(settings: TlsSettings, *, server_side: bool) -> TlsContext:
     Raises `TlsConfigurationError` where the settings cannot work, `CipherSuitesUnavailable` where the linked
     OpenSSL has none of the suites. Suites that have to be left out are named in a warning.
     """
-    return _context_for(settings, server_side)
+    return _context_for(_Key(settings, server_side))
+
+
+@dataclass(frozen=True)
+class _Key:
+    settings: TlsSettings
+    server_side: bool
+
+    def __hash__(self) -> int:  # a revocation list can be compared, but has no hash
+        return hash((replace(self.settings, crls=()), self.server_side))
 
 
 @functools.lru_cache(maxsize=CONTEXTS)
-def _context_for(settings: TlsSettings, server_side: bool) -> TlsContext:
+def _context_for(key: _Key) -> TlsContext:
+    settings, server_side = key.settings, key.server_side
     settings.check(server_side=server_side)
     offer = settings.offer(available_suites())
     for suite, why in offer.skipped:
@@ -158,6 +168,7 @@ def _build(settings: TlsSettings, offer: Offer, *, server_side: bool) -> SSL.Con
         for certificate in settings.credentials.chain:
             context.add_extra_chain_cert(certificate)
         context.use_privatekey(settings.credentials.key)
+        context.check_privatekey()
     _trust(context, settings)
     if server_side:
         context.set_session_id(SESSION_ID)

@@ -10,6 +10,8 @@ from OpenSSL import SSL
 from dicomnet.tls.cipher_suites import TLS_1_3
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography import x509
 
     from dicomnet.tls.settings import Offer, TlsSettings
@@ -81,6 +83,9 @@ class Evidence:
     first_bytes: bytes = field(default=b"", repr=False)
     """What the peer sent first."""
 
+    glimpse: Callable[[], bytes] | None = field(default=None, repr=False)
+    """During the handshake: return what has arrived, without taking it."""
+
     alert_read: int | None = None
     """The alert by which the peer ended the link. Its number, unlike OpenSSL's text for it, never changes."""
 
@@ -109,6 +114,8 @@ class Evidence:
                 self.alert_read = number
             else:
                 self.alert_sent = number
+        elif b"write client hello" in step and self.glimpse is not None:
+            self.first_bytes = self.first_bytes or self.glimpse()  # OpenSSL reads next
         elif b"read server hello" in step:
             self.hello = True
         elif b"read server certificate request" in step:

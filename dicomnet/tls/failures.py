@@ -121,6 +121,7 @@ _NOT_TLS = {
         "there, look for its TLS port (often 2762), or connect with DicomNetSecurityMode.NONE",
     ),
 }
+_NO_RECORD = ("wrong version number", "http request", "https proxy request", "unknown protocol", "too long")
 _FAULTS = {
     "peer did not return a certificate": _Case(
         errors.PeerCertificateMissing,
@@ -261,7 +262,7 @@ def _alert_case(evidence: Evidence, alert: int) -> _Case:
 def _fault_case(evidence: Evidence, openssl: str) -> _Case:
     if evidence.done:
         return _LINK_FAULT
-    if evidence.first_bytes and recognise(evidence.first_bytes) != "TLS":
+    if any(words in openssl for words in _NO_RECORD) and recognise(evidence.first_bytes) != "TLS":
         return _NOT_TLS[evidence.server_side]
     return next((case for words, case in _FAULTS.items() if words in openssl), _OTHER_FAULT)
 

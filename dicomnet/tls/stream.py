@@ -135,7 +135,7 @@ class TlsStream(Stream):
         says which end refuses the other, and why; what `on_verify` raises. The peer gets up to a second to
         read the alert that tells it.
         """
-        self._handshaking = True
+        self._handshaking, self._evidence.glimpse = True, self._glimpse
         try:
             self._negotiate(deadline)
             self._take_stock()
@@ -149,7 +149,7 @@ class TlsStream(Stream):
             self._tcp.close(deadline.sooner(LINGER))
             raise
         finally:
-            self._handshaking = False
+            self._handshaking, self._evidence.glimpse = False, None
 
     def _negotiate(self, deadline: Deadline) -> None:
         evidence = self._evidence
@@ -173,16 +173,21 @@ class TlsStream(Stream):
 
     def _peek(self) -> bytes:
         """Return what has arrived, and leave it there."""
-        try:
-            sock = socket.socket(fileno=self._tcp.fileno())
-        except OSError:  # the peer is gone
-            return b""
+        sock = socket.socket(fileno=self._tcp.fileno())
         try:
             return sock.recv(FIRST_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except OSError:
+        except BlockingIOError:
             return b""
+        except OSError as error:  # the system tells only once
+            raise self._explained(SSL.SysCallError(error.errno, error.strerror)) from error
         finally:
             sock.detach()
+
+    def _glimpse(self) -> bytes:
+        """Do the same inside a call of OpenSSL's, which must not miss an error of the socket."""
+        poll = select.poll()
+        poll.register(self._tcp.fileno(), select.POLLIN)
+        return self._peek() if [event for _, event in poll.poll(0)] == [select.POLLIN] else b""
 
     def _take_stock(self) -> None:
         """Note what was negotiated, and say the last word on the peer's certificate."""
@@ -266,7 +271,10 @@ class TlsStream(Stream):
             for piece in _pieces(buffers):
                 while wanted := self._send(piece):
                     quiet = quiet or deadline.sooner(stall)
-                    ready = self._tcp.wait(wanted if on_readable is None else wanted | READ, quiet)
+                    if on_readable is None:
+                        ready = self._tcp.wait(wanted, quiet)
+                    else:  # poll(2) does not see what OpenSSL holds
+                        ready = READ if self._holds_data() else self._tcp.wait(wanted | READ, quiet)
                     if ready & WRITE:  # the peer has taken something
                         quiet = None
                     if on_readable is not None and ready != WRITE and not on_readable():
@@ -298,6 +306,10 @@ class TlsStream(Stream):
                 raise self._fail(error) from error
             self._pending = False
             return 0
+
+    def _holds_data(self) -> bool:
+        with self._lock:
+            return self._failure is None and self.connection.pending() > 0
 
     def _look(self) -> None:
         """Before a write: raise if the peer has refused us or is gone, so that what it said can be read."""
