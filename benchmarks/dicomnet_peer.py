@@ -16,11 +16,11 @@ import json
 import logging
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import memory
+
 from dicomnet import DicomNet, DicomOpenSslContextCreationSettings, DiscardSink, FileSink, Limits
 from dicomnet.enums import DicomNetSecurityMode, DicomTlsCertificateType, DicomTlsCipherSuiteType
 from dicomnet.scu import DicomConnection, DicomScp, StoreScu
@@ -28,7 +28,6 @@ from dicomnet.scu import DicomConnection, DicomScp, StoreScu
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dicomnet.association import DicomAssociate
     from dicomnet.protocol.command_set import Command
 
 _SUITES = {

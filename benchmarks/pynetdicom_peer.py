@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """pynetdicom's ends of the benchmark: a storage server that drops what it gets, and a client.
 
-    serve   storage server; prints its port
-    store   reads each file with pydicom and stores it, over one association
+serve   storage server; prints its port
+store   reads each file with pydicom and stores it, over one association
 """
 
 from __future__ import annotations

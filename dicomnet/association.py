@@ -385,7 +385,7 @@ class DicomAssociate:
         made.called, made.calling = request.called, request.calling
         usable = negotiation.accepted_contexts(request, answer)
         verdicts = {context.id: context.result for context in reversed(answer.contexts)}
-        made._contexts = [  # noqa: SLF001
+        made._contexts = [
             _Presentation(
                 proposed.id,
                 0 if proposed.id in usable else verdicts.get(proposed.id) or _NO_REASON,
@@ -394,7 +394,7 @@ class DicomAssociate:
             )
             for proposed in request.contexts
         ]
-        made._show(negotiation.agreed_information(request, answer))  # noqa: SLF001
+        made._show(negotiation.agreed_information(request, answer))
         return made
 
     @classmethod

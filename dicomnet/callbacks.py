@@ -1,6 +1,6 @@
 """Every `on_*` method of `DicomNet`: its documentation, and what it does unless it is overridden."""
 
-# ruff: noqa: ARG002, PLR0917 - empty bodies; LEADTOOLS' signatures have up to nine positional parameters
+# ruff: noqa: ARG002 - empty bodies; LEADTOOLS' signatures have up to nine positional parameters
 
 from __future__ import annotations
 

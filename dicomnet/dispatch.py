@@ -359,7 +359,7 @@ class Dispatch(Callbacks, Messages):
     def _handle(self, event: MessageReceived) -> None:
         command, message = event.command, event.command.message
         if event.error is not None:
-            logger.error("the data set of message %d was lost: %s", _id_of(command), event.error)
+            logger.error("the data set of message %d was lost: %s", _id_of(command), str(event.error))
         if overridden(type(self), "on_receive_data"):
             self.on_receive_data(event.context_id, self._command_set(), event.data_set)
         if message is None:

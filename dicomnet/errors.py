@@ -74,7 +74,7 @@ def escape(text: object) -> str:
     return str(text).encode("unicode_escape").decode("ascii").replace("\x7f", "\\x7f")
 
 
-class DicomException(Exception):  # noqa: N818 - LEADTOOLS' name
+class DicomException(Exception):
     """Base of all errors (LEADTOOLS `DicomException`).
 
     `code` is the `DicomExceptionCode` nearest to the error; `peer` is "address:port" or "" where none is
@@ -299,7 +299,7 @@ class CertificateNameMismatch(CertificateVerificationError):
     expected: str = ""
 
 
-class DicomSecurityCertificateException(Exception):  # noqa: N818 - LEADTOOLS' name
+class DicomSecurityCertificateException(Exception):
     """What `on_verify` is told about one certificate (LEADTOOLS); it is handed over, never raised.
 
     `code` is `SUCCESS` or what is wrong with the certificate, `str()` of it a sentence that says so.

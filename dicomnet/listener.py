@@ -63,6 +63,7 @@ class Listener:
         self._closed = False
         self._stopped = False
         self._runner: int | None = None
+        self._accepting = False
 
     @property
     def address(self) -> tuple[str, int]:
@@ -84,19 +85,25 @@ class Listener:
     def run(self) -> None:
         """Accept until closed; then go on until the last link has ended, to tell the owner of it."""
         self._runner = threading.get_ident()
+        self._accepting = True
         try:
             while not self._closed:
                 connection = self._acceptor.accept(NEVER)
                 self._report()
                 if connection is not None:
                     self._admit(connection)
+            self._let_go()
             while self._outlasted():
                 self._report()
         finally:
-            with self._changed:
-                self._runner = None
-                self._changed.notify_all()
+            self._runner = None
+            self._let_go()
             self._report()
+
+    def _let_go(self) -> None:
+        with self._changed:
+            self._accepting = False
+            self._changed.notify_all()
 
     def _outlasted(self) -> bool:
         """Wait for the next link to end; False when none is left, or `stop` has given up on the rest."""
@@ -164,9 +171,16 @@ class Listener:
             self._owner._client_closed(client)
 
     def close(self) -> None:
-        """Stop accepting, from any thread; links in progress go on."""
+        """Stop accepting, from any thread; links in progress go on.
+
+        Returns when the port is free again. An `on_accept` that is running on another thread holds it, and is
+        not waited for longer than a second.
+        """
         self._closed = True
         self._acceptor.close()
+        if self._runner != threading.get_ident():
+            with self._changed:
+                self._changed.wait_for(lambda: not self._accepting, GRACE)
 
     def stop(self, seconds: float, *, forced: bool) -> None:
         """Stop accepting and end every link; wait for them and for `run`, but no longer than `seconds`.

@@ -1,6 +1,6 @@
 """The 23 `send_*` methods for DIMSE messages, with LEADTOOLS' parameters in LEADTOOLS' order."""
 
-# ruff: noqa: PLR0917 - LEADTOOLS' signatures have up to nine positional parameters
+
 
 from __future__ import annotations
 

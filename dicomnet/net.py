@@ -67,6 +67,10 @@ def _code_of(error: BaseException) -> DicomExceptionCode:
     return getattr(error, "code", DicomExceptionCode.NET_FAILURE)
 
 
+def _cancelled(peer: str) -> errors.LinkClosed:
+    return errors.LinkClosed(f"connecting to {peer} was cancelled", peer=peer, state="connecting")
+
+
 def _silent(_event: str, _fields: Mapping[str, Any]) -> None:
     """The trace hook of an object that has none."""
 
@@ -261,9 +265,7 @@ class DicomNet(Dispatch, Security):
             if self._given_up:
                 self._stream = None
                 stream.kill()
-                raise errors.LinkClosed(
-                    f"connecting to {stream.peer} was cancelled", peer=stream.peer, state="connecting"
-                )
+                raise _cancelled(stream.peer)
         except errors.DicomException as error:
             self.on_connect(error.code)
             raise
@@ -290,9 +292,11 @@ class DicomNet(Dispatch, Security):
         try:
             settings = settings or self._tls_settings(True)
             context = context_for(settings, server_side=not requestor)
-            name = settings.name_to_check or None
+            name = settings.expected_name or None  # for SNI, too, where it is not to be checked
             stream = context.stream(tcp, expected_name=name, on_verify=self._verify_callback())
             self._stream = stream
+            if self._given_up:
+                raise _cancelled(tcp.peer)
             stream.handshake(Deadline.after(self.timeouts.handshake))
         except Exception as error:
             tcp.kill()
@@ -416,6 +420,8 @@ class DicomNet(Dispatch, Security):
         except Exception as error:
             self._report(error)
             self._fall(stream, error)
+        finally:
+            self._end(forced=True)  # for SystemExit and the like: else it has ended
 
     def _leave(self) -> None:
         """Called where the listening object is closed."""

@@ -7,20 +7,22 @@ import socket
 import threading
 from contextlib import contextmanager
 from struct import pack, unpack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dialogue import AC, CT, EXPLICIT, IMPLICIT, RQ, VERIFICATION, element, p_data, pdv
 from tls_peers import LONG, error_of, in_thread
 
 from dicomnet import DicomAssociate, DicomNet, Timeouts
-from dicomnet.enums import DicomExceptionCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from dicomnet.enums import DicomExceptionCode
 
 __all__ = [
     "CONTEXTS",
     "LONG",
+    "PATIENT",
     "Client",
     "Peer",
     "Server",
@@ -110,7 +112,10 @@ class Client(DicomNet):
 class Storage(DicomNet):
     """An accepted link that takes C-ECHO and C-STORE, and keeps the data sets that it got in `stored`."""
 
-    supported_contexts = {VERIFICATION: (IMPLICIT, EXPLICIT), CT: (EXPLICIT, IMPLICIT)}
+    supported_contexts: ClassVar[Mapping[str, Sequence[str]]] = {
+        VERIFICATION: (IMPLICIT, EXPLICIT),
+        CT: (EXPLICIT, IMPLICIT),
+    }
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"timeouts": PATIENT, "trace": None, **options})

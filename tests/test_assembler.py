@@ -571,10 +571,10 @@ def test_in_memory_nothing_is_copied():
 
 
 def test_streamed_pdus_are_contiguous():
-    """Behind the command the batch is one buffer, filled by one call of the source."""
+    """A batch is one buffer, the command included, filled by one call of the source."""
     source = Memory(bytes(3 * BATCH), streamed=True)
     found = [len(batch.buffers) for batch in batches(3, STORE, source, 16384)]
-    assert found == [3, *[1] * (len(found) - 1)]
+    assert found == [1] * len(found)
     assert len(source.reads) == len(found)
 
 

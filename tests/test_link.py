@@ -13,6 +13,7 @@ from net_ends import LONG, event, in_thread
 
 from dicomnet import errors
 from dicomnet.link import Link
+from dicomnet.link.role import ReaderRole
 from dicomnet.protocol.assembler import MessageReceived
 from dicomnet.protocol.state_machine import State
 from dicomnet.protocol.upper_layer import AbortReceived, Fault, ReleaseReceived
@@ -218,6 +219,61 @@ def test_P04_a_peer_that_never_stops_sending_cannot_hold_the_link_while_it_shoul
 # --- the reader role -------------------------------------------------------------------------------
 
 
+def test_who_wants_to_read_waits_for_who_has_the_role_briefly():
+    role = ReaderRole()
+    assert role.take_briefly()
+    reading = in_thread(lambda: (role.take(), role.leave()))
+    assert not in_thread(role.take_briefly)()
+    assert role.leave()
+    assert reading() == (True, True)
+    assert role.take()
+    assert role.take_briefly()  # deeper, and not brief
+    assert not in_thread(role.take)()
+    assert role.depth == 2
+    assert role.leave()
+    assert role.leave()
+    assert not role.depth
+
+
+def test_who_is_summoned_cannot_leave_before_the_link_has_ended():
+    role = ReaderRole()
+    assert role.take()
+    assert role.take()
+    assert not in_thread(role.take_or_summon)()
+    assert role.leave()
+    assert not role.leave()
+    assert role.mine
+    assert role.leave()
+    assert role.take_or_summon()
+    assert role.leave()
+
+
+def test_a_wait_lets_the_callback_that_tells_of_the_end_come_to_its_own():
+    """The error is known before the callback has run, and what that sets is what the other waits for."""
+    inside, leave, done = event(), event(), event()
+    owner = Owner(lambda _: (inside.set(), leave.wait(), done.set()))
+    link = up([abort_pdu(0, 0)], owner)
+    close = link.close
+    link.close = lambda: (leave.set(), close())
+    reading = in_thread(lambda: step(link))
+    inside.wait()
+    assert link.error is not None
+    assert link.wait(done.is_set)
+    assert reading()
+    with pytest.raises(errors.AssociationAborted):
+        link.wait(lambda: False)
+
+
+def test_news_wake_who_waits_for_them():
+    role = ReaderRole()
+    news = role.news
+    waiting = in_thread(lambda: role.wait_for_news(news, LONG))
+    role.announce()
+    waiting()
+    role.wait_for_news(news, LONG)
+    role.wait_for_news(role.news, 0.0)
+
+
 def test_a_second_reader_is_an_error_and_waits_instead():
     inside, leave = event(), event()
     owner = Owner(lambda _: (inside.set(), leave.wait()))
@@ -230,7 +286,7 @@ def test_a_second_reader_is_an_error_and_waits_instead():
         link.run()
     assert not link.poll()
     assert not link.wait(lambda: False, NOW)
-    waiting = in_thread(lambda: link.wait(lambda: leave.is_set(), Deadline.after(LONG)))
+    waiting = in_thread(lambda: link.wait(leave.is_set, Deadline.after(LONG)))
     leave.set()
     assert waiting()
     assert reading()

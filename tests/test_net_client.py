@@ -45,6 +45,8 @@ from dicomnet.enums import (
     DicomNetIpTypeFlags,
     DicomNetSecurityMode,
 )
+from dicomnet.transport.tcp import TcpStream
+from dicomnet.transport.waiting import WRITE
 
 pytestmark = pytest.mark.usefixtures("leak_check")
 
@@ -136,7 +138,7 @@ def test_an_exception_in_the_block_aborts():
         assert peer.pdu() == (7, bytes([0, 0, 0, 0]))
         assert peer.at_end()
 
-    with played(play) as port, pytest.raises(KeyError), connected(Client(), port) as client:
+    with played(play) as port, pytest.raises(KeyError), connected(Client(), port) as client:  # noqa: PT012
         associate(client)
         raise KeyError("mine")
     assert client.events == [("close", SUCCESS)]
@@ -478,7 +480,9 @@ def test_send_data_sends_a_command_set_made_by_hand():
     with serving() as server, associated(server.host_port) as client:
         body = element(0x0100, pack("<H", 0x0030)) + element(0x0110, pack("<H", 7))
         body += element(0x0800, pack("<H", 0x0101))
-        client.send_data(1, DicomDataSet(element(0x0002, VERIFICATION.encode() + b"\0") + body, IMPLICIT), None)
+        client.send_data(
+            1, DicomDataSet(element(0x0002, VERIFICATION.encode() + b"\0") + body, IMPLICIT), None
+        )
         assert client.wait(lambda: client.events, LONG)
         assert client.events == [("echo", 7, 0)]
         with pytest.raises(errors.LocalProtocolError):
@@ -547,6 +551,38 @@ def test_T4_the_peer_aborts_while_we_send(threaded):
         assert not client.is_connected()
         with pytest.raises(errors.AssociationAborted):
             client.wait(lambda: False)
+
+
+@pytest.mark.parametrize("threaded", [False, True], ids=["alone", "with a reader"])
+def test_T4_the_peer_aborts_while_we_send_and_neither_reads_nor_closes(threaded, monkeypatch):
+    """The sender is stuck until it learns of the abort, which somebody has to read."""
+    stuck, over = event(), event()
+    wait = TcpStream.wait
+
+    def noting(stream, events, deadline):
+        if events & WRITE:
+            stuck.set()
+        return wait(stream, events, deadline)
+
+    monkeypatch.setattr(TcpStream, "wait", noting)
+
+    def play(peer):
+        peer.accept()
+        stuck.wait()
+        peer.send(abort(2, 6))
+        over.wait()
+
+    client = Client()
+    client.socket_options.send_buffer_size = 16384  # less than one write: it cannot end
+    with played(play, buffer=16384) as port, associated(port, client):
+        thread = client.start() if threaded else None
+        with pytest.raises(errors.AssociationAborted) as caught:
+            client.store(data_set(LARGE))
+        assert (caught.value.by, caught.value.source, caught.value.reason) == ("peer", 2, 6)
+        over.set()
+        if thread:
+            thread.join(LONG)
+        assert client.events == [("abort", 2, 6), ("close", DicomExceptionCode.NET_CONNECTION_ABORTED)]
 
 
 @pytest.mark.parametrize("threaded", [False, True], ids=["alone", "with a reader"])

@@ -302,6 +302,19 @@ def test_on_close_of_the_listening_object_comes_after_the_links_own_and_on_its_t
         assert thread == server._thread.ident
 
 
+def test_a_callback_that_exits_ends_its_thread_and_its_link():
+    class Exiting(Storage):
+        def on_receive_c_echo_request(self, *arguments):
+            raise SystemExit
+
+    with serving(Exiting) as server:
+        with associated(server.host_port) as client, pytest.raises(errors.ConnectionLost):
+            client.echo()
+        link = server.closed.get(timeout=LONG)[1]
+        assert not link.is_activated()
+        assert link.events == [("close", SUCCESS)]
+
+
 def test_an_on_close_that_raises_is_logged_and_the_loop_goes_on(caplog):
     class Raising(Server):
         def on_close(self, error, net):

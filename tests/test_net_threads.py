@@ -132,7 +132,7 @@ def test_a_short_wait_and_a_run_change_places_without_getting_lost():
 
 
 def test_U07_two_threads_share_a_window_of_one():
-    """Each request waits for its slot; nothing is lost, no id is used twice, and the peer sees one at a time."""
+    """Each request waits for its slot; nothing is lost, no id comes twice, the peer sees one at a time."""
 
     def play(peer):
         peer.accept()
@@ -159,7 +159,7 @@ def test_U07_two_threads_share_a_window_of_one():
 
 
 def test_U07_a_cut_data_set_is_not_sent_when_the_slot_was_taken_meanwhile(tmp_path):
-    """A file is opened before there is room; while its sender waits another thread must not take its place."""
+    """A file is opened before there is room; while its sender waits, another thread takes the slot."""
     path = tmp_path / "x"
     path.write_bytes(LARGE[:3_000_000])
     with serving() as server, associated(server.host_port) as client:

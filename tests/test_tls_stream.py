@@ -148,6 +148,35 @@ def test_two_threads_at_each_end_may_read_and_write_at_once(link: Pair, round_: 
     ]
 
 
+@pytest.mark.parametrize("call", ["send", "shutdown", "pending"])
+def test_openssl_is_never_called_from_two_threads_at_once(
+    link: Pair, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one thread is inside OpenSSL, a reader gets no further than the lock."""
+    stream, reading = link.client, threading.Event()
+    fill, method = openssl.fill, getattr(stream.connection, call)
+    others, overlaps = [], []
+
+    def enter(*args: object) -> object:
+        if not others:
+            others.append(in_thread(lambda: error_of(lambda: stream.try_read_into(memoryview(bytearray(1))))))
+            overlaps.append(reading.wait(SOON))
+        return method(*args)
+
+    def note(*args: object) -> object:
+        reading.set()
+        return fill(*args)
+
+    setattr(stream.connection, call, enter)
+    monkeypatch.setattr(openssl, "fill", note)
+    if call == "shutdown":
+        stream.close(soon())
+    else:
+        error_of(lambda: stream.write([bytes(16 * MIB)], soon(), on_readable=lambda: False))
+    assert overlaps == [False]
+    others[0]()
+
+
 def test_two_ends_that_only_write_do_not_lock_up_while_each_takes_in_what_comes(link: Pair) -> None:
     data = os.urandom(6 * MIB)
 
@@ -404,6 +433,8 @@ def test_after_our_own_shutdown_the_peers_close_notify_is_no_clean_end(half) -> 
 
 def test_after_a_write_that_timed_out_nothing_more_is_sent(link: Pair) -> None:
     fill_up(link.client)
+    for method in ("send", "shutdown"):
+        setattr(link.client.connection, method, lambda *_: pytest.fail("OpenSSL must be left alone"))
     for attempt in (b"A-ABORT", bytes(64 * MIB)):
         with pytest.raises(errors.ConnectionLost, match="given up"):
             link.client.write([attempt], later())
@@ -793,6 +824,7 @@ def test_a_client_cannot_renegotiate(certs: Path) -> None:
     peer = bare(bare_context(certs, server_side=False, name="client", version=TLS12), near, server_side=False)
     peer.do_handshake()
     done()
+    assert ours.connection.set_options(0) & SSL.OP_NO_RENEGOTIATION
     assert peer.renegotiate()
     shaking = in_thread(lambda: error_of(peer.do_handshake))
     error_of(lambda: ours.read_into(memoryview(bytearray(10)), Deadline.after(0.5)))

@@ -89,6 +89,8 @@ class Link:
     ) -> None:
         self.number = next(_numbers)
         self.stream = stream
+        self.peer = stream.peer
+        """The peer's "address:port"."""
         self.timeouts = timeouts
         self.limits = limits
         self.core = UpperLayer(limits, handler._open_sink, requestor=requestor, tap=tap)
@@ -109,14 +111,10 @@ class Link:
         self._in_core = False  # the reader runs on_receive, on_data_set or a sink
         self._last_words = False  # what came before a failed write is being handled
         self._failed_write: errors.DicomException | None = None
+        self._thrown: BaseException | None = None  # what a callback raised: it comes out at every depth
         self._told = threading.Lock()
 
     # --- what it is doing -------------------------------------------------------------------------
-
-    @property
-    def peer(self) -> str:
-        """The peer's "address:port"."""
-        return self.stream.peer
 
     @property
     def state(self) -> State:
@@ -281,8 +279,8 @@ class Link:
         """
         error = words.lost(error, self.peer, self.core.state, requestor=self.core.requestor)
         if isinstance(error, errors.NetworkError) and self.error is None and not self.ended:
-            self._failed_write = error
             if self._role.take():
+                self._failed_write = error
                 self._hear_last_words()
             else:
                 self._role.wait_until(lambda: self.error is not None or self.ended, ABORT_WAIT)
@@ -445,9 +443,11 @@ class Link:
         try:
             self._handler._dispatch(event)
         except Exception as error:
-            self._give_up(error)
-            if error is not self.error:  # else a call in it met the end of the link, which is told anyway
+            if error is not self.error or error is self._thrown:
+                self._thrown = error
+                self._give_up(error)
                 raise
+            self._end()  # a call in it met the end of the link, which is told anyway
         finally:
             self.watch.moved()
             self._role.announce()
@@ -473,8 +473,6 @@ class Link:
             return True
         self.core.received(n)
         self.watch.heard()
-        if self.core.mid_message:
-            self.stream.quick_ack()
         return True
 
     def _read(self, buffer: memoryview, deadline: Deadline) -> int | None:
@@ -489,6 +487,8 @@ class Link:
                 return None
             if deadline.expired:
                 return self.stream.try_read_into(buffer)
+            if self.core.mid_message:  # the peer may hold the rest back until what came is acknowledged
+                self.stream.quick_ack()
             began = monotonic()
             try:
                 n = self.stream.read_into(buffer, deadline.sooner(min(limit.left, self.watch.shortest)))
@@ -670,5 +670,6 @@ class Link:
 
     def _settle(self) -> None:
         """Tell the handler that the link has ended, once, when no callback of it is running any more."""
-        if self.ended and not self._role.depth and self._told.acquire(blocking=False):
+        running = self._role.depth or self._sender == threading.get_ident()  # the latter in on_send
+        if self.ended and not running and self._told.acquire(blocking=False):
             self._handler._link_ended()

@@ -27,7 +27,8 @@ class ReaderRole:
         """Counts what `announce` told; a number to compare with only."""
         self.depth = 0
         """How often the holder has taken the role, 0 where nobody has it."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # entered by itself: a third of what its condition takes for that
+        self._changed = threading.Condition(self._lock)
         self._holder: int | None = None
         self._brief = False
         self._summoned = False
@@ -40,14 +41,15 @@ class ReaderRole:
     def take(self) -> bool:
         """Take the role; False if another thread reads."""
         me = threading.get_ident()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._brief or self._holder == me)
+        with self._lock:
+            while self._brief and self._holder != me:
+                self._changed.wait()
             return self._take(me)
 
     def take_briefly(self) -> bool:
         """Take the role for something that does not wait for the peer; False if another thread has it."""
         me = threading.get_ident()
-        with self._changed:
+        with self._lock:
             brief = self._holder is None
             taken = self._take(me)
             self._brief = self._brief or (brief and taken)
@@ -55,7 +57,7 @@ class ReaderRole:
 
     def take_or_summon(self) -> bool:
         """Take the role briefly to end the link, or leave that to the thread that has it (False)."""
-        with self._changed:
+        with self._lock:
             taken = self.take_briefly()
             self._summoned = self._summoned or not taken
             return taken
@@ -69,7 +71,7 @@ class ReaderRole:
 
     def leave(self) -> bool:
         """Give one depth back. False where the link has to be ended first: do that, and leave again."""
-        with self._changed:
+        with self._lock:
             if self.depth == 1 and self._summoned:
                 self._summoned = False
                 return False
@@ -81,7 +83,7 @@ class ReaderRole:
 
     def announce(self) -> None:
         """Something happened on the link: wake those who wait."""
-        with self._changed:
+        with self._lock:
             self._tell()
 
     def _tell(self) -> None:
@@ -90,10 +92,10 @@ class ReaderRole:
 
     def wait_for_news(self, since: int, seconds: float | None) -> None:
         """Wait until something was announced, or the role given back, after `news` was `since`."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self.news != since, seconds)
 
     def wait_until(self, predicate: Callable[[], object], seconds: float | None) -> None:
         """Wait until `predicate` holds, which is looked at when there are news; it must not lock anything."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(predicate, seconds)

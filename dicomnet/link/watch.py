@@ -137,7 +137,7 @@ class Watch:
             return
         if core.mid_message:
             if self._base is None:
-                self._base, self._waited, self._silent = core.bytes_received, 0.0, 0.0
+                self._base, self._waited = core.bytes_received, 0.0
             yield self._limit("read", self._silent)
             grace = (core.bytes_received - self._base) / self._minimum_rate
             yield self._limit("read", self._waited, grace)

@@ -52,9 +52,7 @@ def lost(
 def mismatch(seen: str, peer: str, *, requestor: bool) -> errors.ProtocolMismatch:
     """Return the error for bytes of another protocol on a link without TLS."""
     advice = _MISMATCH[requestor, seen == "TLS"]
-    return errors.ProtocolMismatch(
-        f"{peer} speaks {seen} where DICOM was expected. {advice}", seen=seen
-    )
+    return errors.ProtocolMismatch(f"{peer} speaks {seen} where DICOM was expected. {advice}", seen=seen)
 
 
 def rejected(reject: AssociateRj, request: AssociateRq, peer: str) -> errors.AssociationRejected:

@@ -284,25 +284,26 @@ def _from_memory(
 
 def _from_stream(batch: Batch, context_id: int, source: Source, step: int, per_batch: int) -> Iterator[Batch]:
     left, slot = source.size, step + 12
-    staging = lease() if slot <= BATCH else bytearray(slot)
-    stage = memoryview(staging)
+    head, pdus = b"".join(batch.buffers), batch.pdus  # in the same buffer, so that TLS need not join them
+    staging = lease() if len(head) + slot <= BATCH else bytearray(len(head) + slot)
+    stage, used = memoryview(staging), len(head)
+    stage[:used] = head
     try:
         while True:
-            used, views = 0, []
-            for _ in range(per_batch):
+            views: list[memoryview] = []
+            while used + slot <= len(staging) and len(views) < per_batch:
                 n = min(step, left)
                 left -= n
                 _HEADERS.pack_into(staging, used, 4, n + 6, n + 2, context_id, 0 if left else LAST)
                 views.append(stage[used + 12 : used + 12 + n])
-                batch.pdus.append(n + 12)
+                pdus.append(n + 12)
                 used += n + 12
                 if not left:
                     break
             source.read_into(views)
-            batch.buffers.append(stage[:used])
-            yield batch
+            yield Batch([stage[:used]], pdus)
             if not left:
                 return
-            batch = Batch([], [])
+            pdus, used = [], 0
     finally:
         restore(staging)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -79,7 +80,7 @@ class Message:
     send: str
     callback: str
 
-    @property
+    @cached_property
     def is_request(self) -> bool:
         """True for the requests, C-CANCEL-RQ among them; it is the one that gets no response."""
         return not self.command_field & 0x8000
@@ -89,17 +90,17 @@ class Message:
         """The message that answers this one: None for C-CANCEL-RQ and for a response."""
         return MESSAGES.get(self.command_field | 0x8000) if self.is_request else None
 
-    @property
+    @cached_property
     def cancellable(self) -> bool:
         """True for the requests that have pending responses and can be cancelled (PS3.7 7.5-2)."""
         return self.command_field in (0x0010, 0x0020, 0x0021)
 
-    @property
+    @cached_property
     def has_data_set_parameter(self) -> bool:
         """True if `data_set` is the last parameter of both methods."""
         return self.data_set != "none"
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """The parameters of both methods in LEADTOOLS' order (`send_n_get_request` has `count` too)."""
         names = ("presentation_id", *(element.name for element in self.elements))

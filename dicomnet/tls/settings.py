@@ -138,7 +138,7 @@ class TlsSettings:
     ca_path: str = ""
     """Where they came from, for messages."""
 
-    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    crls: tuple[x509.CertificateRevocationList, ...] = field(default=(), hash=False)  # they have none
     """Revocation lists; empty checks no revocation."""
 
     verify: DicomOpenSslVerificationFlags = VERIFY_FULL

@@ -267,6 +267,9 @@ class TlsStream(Stream):
     ) -> None:
         """Write all buffers as one run of bytes, in records as full as can be; see `Stream.write`."""
         quiet: Deadline | None = None  # set while nothing moves
+        several = sum(map(len, buffers)) > openssl.RECORD
+        if several:
+            self._tcp.gather(on=True)
         try:
             for piece in _pieces(buffers):
                 while wanted := self._send(piece):
@@ -286,6 +289,9 @@ class TlsStream(Stream):
                     peer=self.peer,
                 )
             raise
+        finally:
+            if several:
+                self._tcp.gather(on=False)
 
     def _send(self, piece: bytes | memoryview) -> int:
         """Write or go on writing; return 0 when it is done, or what has to be waited for."""
@@ -412,10 +418,10 @@ def _pieces(buffers: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryvie
             group, size = [], 0
         if len(view) > PIECE:
             yield from (view[start : start + PIECE] for start in range(0, len(view), PIECE))
-        elif len(view):  # OpenSSL takes an empty write for an end
+        else:
             group.append(view)
             size += len(view)
-    if size:
+    if size:  # OpenSSL takes an empty write for an end
         yield _joined(group)
 
 

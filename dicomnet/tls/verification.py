@@ -161,7 +161,7 @@ class Verification:
         """Be OpenSSL's verify callback: return whether the verification may go on."""
         try:
             return self._judge(_decoded(certificate), 0 if ok else code, depth)
-        except BaseException as error:  # noqa: BLE001 - the stream raises it
+        except BaseException as error:  # the stream raises it
             self.raised = error
             return False
 

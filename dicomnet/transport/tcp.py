@@ -25,6 +25,7 @@ __all__ = ["TcpStream"]
 
 _IOV_MAX = os.sysconf("SC_IOV_MAX") if hasattr(os, "sysconf") else 16
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+_CORK: int | None = getattr(socket, "TCP_CORK", None)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 _DRAIN = 65536
 _LOST = {
@@ -105,10 +106,20 @@ class TcpStream(Stream):
 
     def quick_ack(self) -> None:
         """Set TCP_QUICKACK where the system has it; Linux takes it back by itself."""
-        if _QUICK_ACK is not None:
+        self._set(_QUICK_ACK, 1)
+
+    def gather(self, *, on: bool) -> None:
+        """Hold back what fills no segment until it is switched off (TCP_CORK, where the system has it).
+
+        For TLS on top, which writes record by record: a quarter of the segments is a sixth of the work.
+        """
+        self._set(_CORK, int(on))
+
+    def _set(self, option: int | None, value: int) -> None:
+        if option is not None:
             try:  # noqa: SIM105 - suppress() costs as much as the system call
-                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
-            except OSError:  # closed: there is nothing to acknowledge
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+            except OSError:  # closed: there is nothing to acknowledge or to send
                 pass
 
     def shutdown(self) -> None:
