@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 """dicomnet's ends of the benchmark: a server that drops or writes what it gets, and clients.
 
     serve   storage server; prints its port
     store   stores files over one association: `StoreScu`, or with --plain a `DicomNet` driven by hand
     hold    opens associations and keeps them until stdin is closed
 
-A client prints one line of JSON: seconds from the connection to the release, CPU seconds, messages, bytes, and
+A client prints one line of JSON: seconds from the connection to the release, CPU seconds, files, bytes, and
 by how many bytes its resident set grew.
 """
 
@@ -72,7 +71,7 @@ class Server(DicomNet):
 
     folder: Path | None = None
 
-    def on_accept(self, error: int) -> None:
+    def on_accept(self, error: int) -> None:  # noqa: ARG002
         """Give each connection a link of its own."""
         link = Link(None, self.security_mode, limits=self.limits)
         link.folder = self.folder
@@ -93,11 +92,9 @@ class ByHand(DicomConnection):
 
     status = -1
 
-    def on_receive_c_store_response(
-        self, presentation_id: int, message_id: int, affected_class: str, instance: str, status: int
-    ) -> None:
+    def on_receive_c_store_response(self, *arguments: Any) -> None:
         """Note the status."""
-        self.status = status
+        self.status = arguments[-1]
 
     def store(self, paths: list[Path], sop_class: str, syntax: str) -> Iterator[int]:
         """Store the files; yield the status of each."""
@@ -120,14 +117,16 @@ def store(options: argparse.Namespace) -> None:
     if options.plain:
         scu = ByHand(scp, limits=limits)
         secure(scu, options)
-        statuses = list(scu.store(paths, options.sop_class, options.syntax))
+        failed: list[Any] = [
+            status for status in scu.store(paths, options.sop_class, options.syntax) if status
+        ]
     else:
         sender = StoreScu(scp, limits=limits)
         secure(sender, options)
-        statuses = [result.status for result in sender.store(paths)]
+        failed = [result for result in sender.store(paths) if not result.stored]
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    if statuses != [0] * len(paths):
-        raise SystemExit(f"not stored: {statuses}")
+    if failed:
+        raise SystemExit(f"not stored: {failed}")
     print(json.dumps({"seconds": wall, "cpu": cpu, "count": len(paths), "bytes": total,
                       "grown": memory.peak() - before}))  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["peak", "reset_peak", "resident"]
@@ -19,10 +20,8 @@ def peak(process: int | str = "self") -> int:
 
 def reset_peak(process: int | str = "self") -> None:
     """Let the peak begin at what the process holds now."""
-    try:
+    with suppress(OSError):
         Path(f"/proc/{process}/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def _field(process: int | str, name: str) -> int:

@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,15 +22,17 @@ __all__ = ["PEERS", "Holder", "Peer", "Run", "Server", "measure", "missing"]
 
 _HERE = Path(__file__).parent
 _DCMTK = ("storescu", "storescp")
-_DCMTK_TLS = "+tls {key} {cert} +cf {ca} +cs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
-_PYTHON_TLS = "--tls {tls} --key {key} --cert {cert} --ca {ca}"
 _READY = 20.0  # seconds that a server gets to start
 _LIMIT = 300.0  # seconds that a client gets
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Command lines of a server and a client, with {placeholders}, and what has to be there for them."""
+    """Command lines of a server and a client, with {placeholders}, and what has to be there for them.
+
+    {secure}, {paths} and {more} stand for any number of arguments. With a `module` it is one of our own
+    programs: its server prints its port, and its client what it has measured.
+    """
 
     serve: str
     store: str
@@ -38,18 +40,14 @@ class Peer:
     module: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def in_process(self) -> bool:
-        """True for our own programs: the server prints its port, the client its measurements."""
-        return bool(self.module)
 
-
-def _python(program: str, module: str, options: str = "") -> Peer:
-    command = f"{{python}} {_HERE / program}"
+def _python(module: str, options: str = "") -> Peer:
+    program = f"{{python}} {{here}}/{module}_peer.py"
+    client = "--port {port} --pdu {pdu} --files {files} --count {count}"
     return Peer(
-        f"{command} serve --pdu {{pdu}} {{secure}} {{out}}",
-        f"{command} store --port {{port}} --pdu {{pdu}} --files {{files}} --count {{count}} {options} {{secure}} {{more}}",
-        _PYTHON_TLS,
+        f"{program} serve --pdu {{pdu}} {{secure}} {{more}}",
+        f"{program} store {client} {options} {{secure}} {{more}}",
+        "--tls {tls} --key {key} --cert {cert} --ca {ca}",
         module,
     )
 
@@ -58,65 +56,65 @@ def _dcmtk(**environment: str) -> Peer:
     return Peer(
         "{storescp} --ignore -dhl -pdu {pdu} {secure} {port}",
         "{storescu} -R -xe -pdu {pdu} {secure} 127.0.0.1 {port} {paths}",
-        _DCMTK_TLS,
+        "+tls {key} {cert} +cf {ca} +cs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
         environment=environment,
     )
 
 
 PEERS = {
-    "dicomnet": _python("dicomnet_peer.py", "dicomnet"),
-    "dicomnet by hand": _python("dicomnet_peer.py", "dicomnet", "--plain"),
-    "pynetdicom": _python("pynetdicom_peer.py", "pynetdicom"),
+    "dicomnet": _python("dicomnet"),
+    "dicomnet by hand": _python("dicomnet", "--plain"),
+    "pynetdicom": _python("pynetdicom"),
     "DCMTK": _dcmtk(),
     "DCMTK nodelay": _dcmtk(TCP_NODELAY="1"),
 }
 
 
-def _find_dcmtk() -> dict[str, str]:
-    """Return the paths of DCMTK's programs; pynetdicom installs others under the same names."""
-    found = {}
-    for name in _DCMTK:
-        for folder in os.get_exec_path():
-            path = shutil.which(name, path=folder)
-            if path and b"dcmtk" in subprocess.run([path, "--version"], capture_output=True, check=False).stdout:
-                found[name] = path
-                break
-    return found
+def _find(name: str) -> str | None:
+    """Return the path of a program of DCMTK's; pynetdicom installs others under the same names."""
+    for folder in os.get_exec_path():
+        path = shutil.which(name, path=folder)
+        if path is not None:
+            shown = subprocess.run([path, "--version"], capture_output=True, check=False)
+            if b"dcmtk" in shown.stdout:
+                return path
+    return None
 
 
-_PROGRAMS = {"python": sys.executable, **_find_dcmtk()}
+_PROGRAMS = {"python": sys.executable, "here": str(_HERE), **{name: _find(name) for name in _DCMTK}}
 
 
 def missing(name: str) -> str:
     """Return why a peer cannot take part, or "" if it can."""
-    peer = PEERS[name]
-    if peer.module:
-        sys.path.insert(0, str(_HERE.parent))  # from a checkout, dicomnet need not be installed
-        there = importlib.util.find_spec(peer.module) is not None
-        return "" if there else f"the Python package {peer.module} is not installed"
-    return "" if all(name in _PROGRAMS for name in _DCMTK) else "storescu and storescp of DCMTK are not in the PATH"
+    module = PEERS[name].module
+    if not module:
+        absent = [program for program in _DCMTK if _PROGRAMS[program] is None]
+        return f"no {' and '.join(absent)} of DCMTK in the PATH" if absent else ""
+    there = module == "dicomnet" or importlib.util.find_spec(module) is not None
+    return "" if there else f"the Python package {module} is not installed"
 
 
-def _command(peer: Peer, template: str, side: str, **values: object) -> tuple[list[str], dict[str, str]]:
+def _command(peer: Peer, template: str, side: str, **values: Any) -> tuple[list[str], dict[str, str]]:
     """Return arguments and environment; `values["tls"]` and `["certificates"]` make it a secure one."""
-    secure = ""
+    lists = {"{secure}": "", "{paths}": values.get("paths", ()), "{more}": values.get("more", ())}
     if values.get("tls"):
         folder = values["certificates"]
-        files = {"key": f"{folder}/{side}.key", "cert": f"{folder}/{side}.crt", "ca": f"{folder}/ca.crt"}
-        secure = peer.tls.format(**files, **values)
-    defaults = {"out": "", "more": "", "paths": "", "port": 0}
-    text = template.format(**{**defaults, **values, "secure": secure, **_PROGRAMS})
+        values |= {"key": f"{folder}/{side}.key", "cert": f"{folder}/{side}.crt", "ca": f"{folder}/ca.crt"}
+        lists["{secure}"] = peer.tls.split()
+    values |= _PROGRAMS
+    words = [inner for word in template.split() for inner in lists.get(word, [word])]
     path = os.pathsep.join(filter(None, (str(_HERE.parent), os.environ.get("PYTHONPATH"))))
-    return text.split(), {**os.environ, "PYTHONPATH": path, **peer.environment}
+    environment = {**os.environ, "PYTHONPATH": path, **peer.environment}
+    return [str(word).format(**values) for word in words], environment
 
 
 class Server:
     """A running server process, ended by `stop`."""
 
-    def __init__(self, name: str, **values: object) -> None:
+    def __init__(self, name: str, **values: Any) -> None:
         peer = PEERS[name]
         self.port = 0
-        if not peer.in_process:
+        if not peer.module:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
@@ -125,7 +123,7 @@ class Server:
             arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self.pid = self._process.pid
-        if peer.in_process:
+        if peer.module:
             assert self._process.stdout is not None
             self.port = int(self._process.stdout.readline() or 0)
         self._wait(" ".join(arguments))
@@ -156,7 +154,7 @@ class Server:
 class Holder:
     """A client process that holds idle associations while the `with` block runs."""
 
-    def __init__(self, name: str, server: Server, count: int, **values: object) -> None:
+    def __init__(self, name: str, server: Server, count: int, **values: Any) -> None:
         peer = PEERS[name]
         template = peer.store.replace(" store ", " hold ")
         arguments, environment = _command(
@@ -188,7 +186,7 @@ class Run:
     """Bytes by which the client's resident set grew at most, where it tells."""
 
 
-def _call(peer: Peer, **values: object) -> Run:
+def _call(peer: Peer, **values: Any) -> Run:
     """Run a client to its end: what it says itself, or what the whole process took."""
     arguments, environment = _command(peer, peer.store, "client", **values)
     started, used = time.perf_counter(), _children_cpu()
@@ -198,7 +196,7 @@ def _call(peer: Peer, **values: object) -> Run:
     seconds, cpu = time.perf_counter() - started, _children_cpu() - used
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)[:300]} failed:\n{done.stderr[-1000:]}")
-    if peer.in_process:
+    if peer.module:
         return Run(**json.loads(done.stdout.splitlines()[-1]))
     return Run(seconds, cpu)
 
@@ -208,7 +206,7 @@ def _children_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(name: str, server: Server, files: Path, count: int, **values: object) -> Run:
+def measure(name: str, server: Server, files: Path, count: int, **values: Any) -> Run:
     """Store the first `count` files of a folder with a client at a server.
 
     A program that does not measure itself is also run with one file, which is then left out: that takes off
@@ -218,10 +216,10 @@ def measure(name: str, server: Server, files: Path, count: int, **values: object
     paths = sorted(files.iterdir())[:count]
     values = {**values, "files": files, "port": server.port}
     start, done = Run(0, 0), 0
-    if not peer.in_process:
-        start, done = _call(peer, count=1, paths=paths[0], **values), 1
+    if not peer.module:
+        start, done = _call(peer, count=1, paths=paths[:1], **values), 1
     before = server.cpu()
-    run = _call(peer, count=count, paths=" ".join(map(str, paths)), **values)
+    run = _call(peer, count=count, paths=paths, **values)
     cpu = run.cpu + server.cpu() - before - start.cpu
     size = sum(path.stat().st_size for path in paths[done:])
     return Run(max(run.seconds - start.seconds, 1e-6), cpu, len(paths) - done, size, run.grown)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """pynetdicom's ends of the benchmark: a storage server that drops what it gets, and a client.
 
 serve   storage server; prints its port
@@ -15,10 +14,9 @@ import time
 from pathlib import Path
 
 import pydicom
-from pynetdicom import AE, evt
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-CT = "1.2.840.10008.5.1.4.1.1.2"
-EXPLICIT = "1.2.840.10008.1.2.1"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -39,13 +37,15 @@ def tls_context(options: argparse.Namespace, protocol: int) -> ssl.SSLContext | 
 def serve(options: argparse.Namespace) -> None:
     entity = AE()
     entity.maximum_pdu_size = options.pdu
-    entity.add_supported_context(CT, EXPLICIT)
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(str(context.abstract_syntax), ExplicitVRLittleEndian)
     server = entity.start_server(
         ("127.0.0.1", 0),
         block=False,
         ssl_context=tls_context(options, ssl.PROTOCOL_TLS_SERVER),
         evt_handlers=[(evt.EVT_C_STORE, lambda _event: 0x0000)],
     )
+    assert server is not None
     print(server.server_address[1], flush=True)
     threading.Event().wait()
 
@@ -55,7 +55,7 @@ def store(options: argparse.Namespace) -> None:
     context = tls_context(options, ssl.PROTOCOL_TLS_CLIENT)
     wall, cpu = time.perf_counter(), time.process_time()
     entity = AE()
-    entity.add_requested_context(CT, EXPLICIT)
+    entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     association = entity.associate(
         "127.0.0.1", options.port, max_pdu=options.pdu, tls_args=(context, "localhost") if context else None
     )

@@ -6,6 +6,7 @@ at once, or by its own time-out: all others are longer than a test may take. Not
 
 from __future__ import annotations
 
+import select
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 from authority import PASSWORD
 from failing import WatchedStore, at, failure, only, scu
 from net_ends import Peer, played, raw_client
-from peers import LOCAL, PORT, client, free_port, listening, needs, secure, serve
+from peers import LOCAL, LONG, PORT, client, free_port, listening, needs, secure, serve
 
 from dicomnet import (
     DicomNet,
@@ -26,6 +27,7 @@ from dicomnet import (
     errors,
 )
 from dicomnet.tls.cipher_suites import by_type
+from dicomnet.tls.stream import TlsStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +121,26 @@ def test_another_protocol_at_the_server(certs: Path, answer: bytes, seen: str) -
     with played(answers) as port, failure(errors.ProtocolMismatch, seen, "port", peer=at(port)) as raised:
         tls_scu(certs, port).open(ECHO)
     assert raised.value.seen == seen
+
+
+def test_an_answer_that_comes_while_we_write_is_seen(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fast peer answers before OpenSSL begins to read, which then takes what has come and drops it."""
+    peek, calls = TlsStream._peek, []
+
+    def too_early(stream: TlsStream) -> bytes:
+        calls.append(stream)
+        if len(calls) > 1:
+            return peek(stream)
+        select.select([stream.fileno()], [], [], LONG)
+        return b""
+
+    def answers(peer: Peer) -> None:
+        peer.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+        peer.at_end()
+
+    monkeypatch.setattr(TlsStream, "_peek", too_early)
+    with played(answers) as port, failure(errors.ProtocolMismatch, "SSH", peer=at(port)):
+        tls_scu(certs, port).open(ECHO)
 
 
 @pytest.mark.parametrize(

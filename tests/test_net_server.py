@@ -302,6 +302,7 @@ def test_on_close_of_the_listening_object_comes_after_the_links_own_and_on_its_t
         assert thread == server._thread.ident
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_callback_that_exits_ends_its_thread_and_its_link():
     class Exiting(Storage):
         def on_receive_c_echo_request(self, *arguments):
