@@ -191,7 +191,9 @@ class Callbacks:
         resources). No blocking call may be made here.
 
         By default, and with None, a data set is held in memory up to `Limits.memory` and in a spool file
-        beyond; that of a message whose callback is not overridden is discarded.
+        beyond. A data set that nobody will get is discarded, and this callback not asked: that of a message
+        whose callback is not overridden, of a request that is refused (a SOP class other than that of its
+        context, a role that we do not have, an element missing), of a response to nothing.
         """
         return None
 

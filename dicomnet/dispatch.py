@@ -28,7 +28,16 @@ from dicomnet.link import words
 from dicomnet.messages import Messages
 from dicomnet.protocol import command_set, negotiation, pdu
 from dicomnet.protocol.assembler import MessageReceived
-from dicomnet.protocol.message_table import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, MESSAGES, Message
+from dicomnet.protocol.message_table import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_FIND_RQ,
+    C_GET_RQ,
+    C_MOVE_RQ,
+    C_STORE_RQ,
+    MESSAGES,
+    Message,
+)
 from dicomnet.protocol.state_machine import State
 from dicomnet.protocol.status import first_allowed
 from dicomnet.protocol.upper_layer import (
@@ -61,6 +70,10 @@ __all__ = ["Dispatch"]
 _VERIFICATION = "1.2.840.10008.1.1"
 _IMPLICIT = "1.2.840.10008.1.2"
 _UNCOMPRESSED = ("1.2.840.10008.1.2.1", _IMPLICIT)
+
+# Requests for the SOP class of their context, to the side in the SCP role. C-ECHO is answered wherever it
+# comes; contexts of the N-services may be for a meta SOP class, and N-EVENT-REPORT goes to the SCU.
+_OF_THEIR_CONTEXT = frozenset({C_STORE_RQ, C_FIND_RQ, C_GET_RQ, C_MOVE_RQ})
 
 
 class Dispatch(Callbacks, Messages):
@@ -116,7 +129,8 @@ class Dispatch(Callbacks, Messages):
         def make() -> bytes:
             data = link.core.associate_accept(accept)  # from now on the peer's messages may come
             self._association = DicomAssociate.answered(request, accept)
-            link.operations.performed, link.operations.invoked = _window(request, accept)
+            performed, link.operations.invoked = _window(request, accept)
+            link.operations.performed = performed or self.limits.operations
             return data
 
         link.send(make, "association.accepted", calling=request.calling)
@@ -276,16 +290,28 @@ class Dispatch(Callbacks, Messages):
         """Choose where a data set goes: what `on_data_set` says, or memory and spool; None discards it."""
         cls = type(self)
         context = self.link.core.contexts[context_id]
+        name = command.message.callback if command.message is not None else "on_receive_unknown"
+        if not (overridden(cls, name) or overridden(cls, "on_receive_data")):
+            return None
+        if not self._expected(context_id, command):
+            return None
         if overridden(cls, "on_data_set"):
             sink = self.on_data_set(context_id, command)
             if sink is not None:
                 return sink
-        name = command.message.callback if command.message is not None else "on_receive_unknown"
-        if not overridden(cls, name) and not overridden(cls, "on_receive_data"):
-            return None
         request = self.link.core.request
         source = request.calling if request is not None and not self.link.core.requestor else ""
         return MemorySink(context, command, self.limits, self._spool, source_ae=source)
+
+    def _expected(self, context_id: int, command: Command) -> bool:
+        """Tell whether a message will be handled: neither refused here, nor the answer to nothing."""
+        message = command.message
+        if message is None or message is C_CANCEL_RQ:
+            return True
+        if message.is_request:
+            self._check_room(command, message)
+            return not self._refusal(context_id, command, message)
+        return self.link.operations.awaiting(command.responded_id, command.field) is not None
 
     def _dispatch(self, event: Indication | MessageReceived) -> None:
         """Run the callbacks of what arrived, on the reader's thread."""
@@ -326,7 +352,8 @@ class Dispatch(Callbacks, Messages):
         link = self.link
         assert link.core.request is not None
         self._association = DicomAssociate.answered(link.core.request, accept)
-        link.operations.invoked, link.operations.performed = _window(link.core.request, accept)
+        link.operations.invoked, performed = _window(link.core.request, accept)
+        link.operations.performed = performed or self.limits.operations
         link.trace("association.established", contexts=len(link.core.contexts))
         self.on_receive_associate_accept(self._association)
 
@@ -381,20 +408,44 @@ class Dispatch(Callbacks, Messages):
             clause="PS3.7 E.1",
         )
 
-    def _answer(self, event: MessageReceived, message: Message) -> None:
-        """A request: call its handler, or answer for it."""
-        command, operations = event.command, self.link.operations
-        operation = operations.perform(command.message_id, message, event.context_id)
-        self.link.watch.alive(operation)
-        if operation is None:
+    def _check_room(self, command: Command, message: Message) -> None:
+        """Raise `RemoteProtocolError` for a request that the peer must not send before we have answered."""
+        operations = self.link.operations
+        if command.message_id in operations.owed:
             raise errors.RemoteProtocolError(
                 f"the peer sent a second {message.name} with message id {command.message_id} before the "
                 "first was answered", clause="PS3.7 9.1", abort_reason=0,
             )  # fmt: skip
+        if not operations.can_perform:
+            raise errors.RemoteProtocolError(
+                f"the peer sent {message.name} {command.message_id} before {len(operations.owed)} others were "
+                f"answered: it may have {operations.performed} outstanding (asynchronous operations window, "
+                "or Limits.operations where that has no limit)", clause="PS3.7 D.3.3.3", abort_reason=0,
+            )  # fmt: skip
+
+    def _refusal(self, context_id: int, command: Command, message: Message) -> int:
+        """Return the status with which a request is refused whatever its data set and handler; 0 for none."""
+        if command.missing():
+            return DicomCommandStatusType.MISTYPED_ARGUMENT
+        core = self.link.core
+        context = core.contexts.get(context_id)
+        if context is None or message not in _OF_THEIR_CONTEXT:
+            return 0
+        serves = context.scp if core.requestor else context.scu  # the requestor's roles
+        if serves and command.value(0x0002) == context.abstract_syntax:
+            return 0
+        return _not_supported(message)  # F19
+
+    def _answer(self, event: MessageReceived, message: Message) -> None:
+        """A request: call its handler, or answer for it."""
+        command, operations = event.command, self.link.operations
+        self._check_room(command, message)
+        self.link.watch.alive(operations.perform(command.message_id, message, event.context_id))
+        refusal = self._refusal(event.context_id, command, message)
         if event.error is not None:
             self._reply(event, message, _status_of(event.error, message))
-        elif command.missing():
-            self._reply(event, message, DicomCommandStatusType.MISTYPED_ARGUMENT)
+        elif refusal:
+            self._reply(event, message, refusal)
         elif overridden(type(self), message.callback):
             try:
                 getattr(self, message.callback)(event.context_id, *_arguments(event, message))
@@ -407,7 +458,7 @@ class Dispatch(Callbacks, Messages):
         elif message is C_ECHO_RQ:
             self._reply(event, message, DicomCommandStatusType.SUCCESS)
         else:
-            self._reply(event, message, first_allowed(message.command_field, 0x0122, 0x0118))  # not supported
+            self._reply(event, message, _not_supported(message))
 
     def _reply(self, event: MessageReceived, request: Message, status: int) -> None:
         response = MESSAGES[request.command_field | 0x8000]
@@ -440,6 +491,11 @@ def _nothing() -> None:
 
 def _id_of(command: Command) -> int:
     return command.message_id or command.responded_id
+
+
+def _not_supported(message: Message) -> int:
+    """The status "SOP class not supported", or the nearest that the service has."""
+    return first_allowed(message.command_field, 0x0122, 0x0118)
 
 
 def _window(request: pdu.AssociateRq, accept: pdu.AssociateAc) -> tuple[int, int]:

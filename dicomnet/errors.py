@@ -79,12 +79,14 @@ class DicomException(Exception):
 
     `code` is the `DicomExceptionCode` nearest to the error; `peer` is "address:port" or "" where none is
     known; `state` names what the link was doing ("connecting", "TLS handshake", "Sta6 data transfer", ...).
+    `results` holds what a call that does several things, `StoreScu.store`, had done before the error.
     """
 
     default_code: ClassVar[DicomExceptionCode] = DicomExceptionCode.NET_FAILURE
     code: DicomExceptionCode
     peer: str = ""
     state: str = ""
+    results: tuple[Any, ...] = ()
 
     def __init__(self, message: str | int = "", **fields: Any) -> None:
         if isinstance(message, int):  # LEADTOOLS: new DicomException(DicomExceptionCode.NetTimeout)

@@ -1,7 +1,5 @@
 """The 23 `send_*` methods for DIMSE messages, with LEADTOOLS' parameters in LEADTOOLS' order."""
 
-
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict

@@ -149,17 +149,26 @@ class DicomNet(Dispatch, Security):
     def initialize(
         self,
         path: str | None = None,
-        mode: DicomNetSecurityMode | int = DicomNetSecurityMode.NONE,
+        mode: DicomNetSecurityMode | int | None = None,
         open_ssl_context_creation_settings: Any = None,
     ) -> None:
         """Set spool folder, security mode and OpenSSL settings (LEADTOOLS `Initialize`).
 
-        The settings are a `DicomOpenSslContextCreationSettings`; its values mean what they mean there.
+        What is None stays as it is. The settings are a `DicomOpenSslContextCreationSettings`; its values mean
+        what they mean there. Settings for an object in mode `NONE` raise `TlsConfigurationError`, unless that
+        mode is given as well.
         """
         self._require_unused()
         if path is not None:
             self._path, self._spool = path, Spool(path, self.limits.spool)
-        self._set_security_mode(mode)
+        if mode is not None:
+            self._set_security_mode(mode)
+        elif (
+            open_ssl_context_creation_settings is not None and self.security_mode is DicomNetSecurityMode.NONE
+        ):
+            raise errors.TlsConfigurationError(
+                "TLS settings for an object that makes plain links: give DicomNetSecurityMode.TLS as well"
+            )
         if open_ssl_context_creation_settings is not None:
             self._configure_tls(open_ssl_context_creation_settings)
 
@@ -277,6 +286,8 @@ class DicomNet(Dispatch, Security):
             self.on_connect(_SUCCESS)
             if settings is not None:
                 self._secure(stream, settings, requestor=True)
+            if self._given_up and self.is_connected():  # another thread's close() came between two steps
+                raise _cancelled(stream.peer)
         except BaseException as error:
             self._fall(stream, error)
             raise
@@ -291,9 +302,10 @@ class DicomNet(Dispatch, Security):
         """Make the TLS handshake; `on_secure_link_ready` gets its outcome."""
         try:
             settings = settings or self._tls_settings(True)
-            context = context_for(settings, server_side=not requestor)
+            on_verify = self._verify_callback()
+            context = context_for(settings, server_side=not requestor, resumable=on_verify is None)
             name = settings.expected_name or None  # for SNI, too, where it is not to be checked
-            stream = context.stream(tcp, expected_name=name, on_verify=self._verify_callback())
+            stream = context.stream(tcp, expected_name=name, on_verify=on_verify)
             self._stream = stream
             if self._given_up:
                 raise _cancelled(tcp.peer)
@@ -347,7 +359,11 @@ class DicomNet(Dispatch, Security):
         return None if stream is None or isinstance(stream, TcpStream) else stream  # type: ignore[return-value]
 
     def _verify_callback(self) -> Callable[..., int] | None:
-        return self.on_verify if overridden(type(self), "on_verify") else None
+        """`on_verify` of this object or else, as the TLS settings, of the one that accepted it."""
+        for net in (self, self._server):
+            if net is not None and overridden(type(net), "on_verify"):
+                return net.on_verify
+        return None
 
     def _require_unused(self) -> None:
         if self.is_activated():
@@ -369,6 +385,8 @@ class DicomNet(Dispatch, Security):
         `Limits.links` is how many are served at a time.
         """
         self._require_unused()
+        if self.security_mode is DicomNetSecurityMode.TLS and self._tls_configured:
+            context_for(self._tls_settings(True), server_side=True)  # else each link would fail
         self._ip_type = DicomNetIpTypeFlags(ip_type)
         listening = listen_tcp(host_address, host_port, max_number_of_peers, self._ip_type)
         self._listener = Listener(Acceptor(listening, self._trace or _silent), self, self.limits)

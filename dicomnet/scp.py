@@ -23,6 +23,7 @@ from dicomnet.dataset.spool import failing, instance_file_name, sweep
 from dicomnet.enums import DicomCommandStatusType, DicomNetSecurityMode
 from dicomnet.net import DicomNet
 from dicomnet.protocol import negotiation
+from dicomnet.protocol.message_table import C_STORE_RQ
 from dicomnet.tls.context import context_for
 
 if TYPE_CHECKING:
@@ -107,8 +108,10 @@ class StorageLink(DicomNet):
         else:
             self.send_associate_reject(1, 1, 1)
 
-    def on_data_set(self, presentation_id: int, command: Command) -> FileSink:
-        """Write the data set straight into a file of the server's folder."""
+    def on_data_set(self, presentation_id: int, command: Command) -> FileSink | None:
+        """Write the data set of a C-STORE straight into a file of the server's folder."""
+        if command.message is not C_STORE_RQ:
+            return None
         return self.scp.open_sink_for(self, presentation_id, command)
 
     def on_receive_c_store_request(
@@ -164,6 +167,9 @@ class StorageScp(DicomNet):
     only then the sender is told of success; where it cannot be written the sender gets A700H (out of
     resources), and nothing stays. `sync` also waits until it is on the disk.
 
+    These are patients' data: a folder that `listen` makes is its owner's alone (mode 0700). One that is there
+    keeps its mode, and then the files can be read by whom the umask lets read them.
+
     `ae_title`, where given, is what the peer has to call: another title is rejected (A-ASSOCIATE-RJ "called
     AE title not recognized"). Accepted are Verification and the storage classes (`is_storage_class`), with
     `any_class` every abstract syntax, each in the transfer syntax that it comes in.
@@ -211,13 +217,13 @@ class StorageScp(DicomNet):
     def listen(self, *args: Any, **options: Any) -> None:
         """Listen as `DicomNet.listen` does, and remove from the folder what a crash has left there.
 
-        The folder is made if it is not there. Raises `DataSetError` where that fails, and
+        The folder is made, with mode 0700, if it is not there. Raises `DataSetError` where that fails, and
         `TlsConfigurationError` where the TLS settings cannot work.
         """
         if self.security_mode is DicomNetSecurityMode.TLS:
             context_for(self._tls_settings(True), server_side=True)
         with failing(self.folder, "made"):
-            os.makedirs(self.folder, exist_ok=True)  # noqa: PTH103
+            os.makedirs(self.folder, 0o700, exist_ok=True)  # noqa: PTH103
         sweep(self.folder)
         super().listen(*args, **options)
 

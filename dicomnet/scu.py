@@ -7,7 +7,6 @@
 `DicomScp`, `DicomConnection` and `StoreScu` are named after LEADTOOLS' classes that do the same.
 """
 
-# ruff: noqa: ARG002 - callbacks get more than each of them needs
 from __future__ import annotations
 
 import os
@@ -26,6 +25,7 @@ from dicomnet.enums import (
 )
 from dicomnet.net import DicomNet
 from dicomnet.protocol import negotiation
+from dicomnet.protocol.message_table import C_ECHO_RSP, C_STORE_RSP
 from dicomnet.protocol.status import category, describe
 from dicomnet.protocol.wire import is_valid_uid
 
@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from dicomnet.messages import DataSetLike
+    from dicomnet.protocol.assembler import MessageReceived
+    from dicomnet.protocol.message_table import Message
 
 __all__ = ["DicomConnection", "DicomScp", "PresentationContext", "StoreResult", "StoreScu", "plan_contexts"]
 
 VERIFICATION = "1.2.840.10008.1.1"
 MOST_CONTEXTS = 128
 _ERROR_COMMENT = 0x0902
+_KEPT = (C_ECHO_RSP, C_STORE_RSP)
 
 PresentationContext = tuple[str, Sequence[str]]
 """An abstract syntax and the transfer syntaxes proposed for it."""
@@ -169,27 +172,14 @@ class DicomConnection(DicomNet):
         self.wait(lambda: message_id in self._responses)
         return self._responses.pop(message_id)
 
-    def _keep_response(self, message_id: int, status: int) -> None:
-        command = self._command
-        comment = command.value(_ERROR_COMMENT) if command is not None and status else None
-        self._responses[message_id] = _Response(int(status), errors.escape(comment or ""))
-
-    def on_receive_c_echo_response(
-        self, presentation_id: int, message_id: int, affected_class: str, status: DicomCommandStatusType
-    ) -> None:
-        """Keep the status for `echo`."""
-        self._keep_response(message_id, status)
-
-    def on_receive_c_store_response(
-        self,
-        presentation_id: int,
-        message_id: int,
-        affected_class: str,
-        instance: str,
-        status: DicomCommandStatusType,
-    ) -> None:
-        """Keep the status for `store`."""
-        self._keep_response(message_id, status)
+    def _answered(self, event: MessageReceived, message: Message) -> None:
+        """Keep the status of a response that is waited for, whatever its callback, then run that."""
+        command = event.command
+        if self.link.operations.awaiting(command.responded_id, command.field) and message in _KEPT:
+            status = command.status or 0
+            comment = command.value(_ERROR_COMMENT) if status else None
+            self._responses[command.responded_id] = _Response(status, errors.escape(comment or ""))
+        super()._answered(event, message)
 
 
 @dataclass(frozen=True)
@@ -266,9 +256,16 @@ class StoreScu(DicomConnection):
     def store(self, sources: DataSetLike | Iterable[DataSetLike]) -> list[StoreResult]:
         """Store one or several files and data sets, and return a result for each.
 
-        As `store_each`, but done when it returns.
+        As `store_each`, but done when it returns. Where the link breaks, `DicomException.results` of the
+        error that is raised holds the results until then.
         """
-        return list(self.store_each(sources))
+        results: list[StoreResult] = []
+        try:
+            results.extend(self.store_each(sources))
+        except errors.DicomException as error:
+            error.results = tuple(results)
+            raise
+        return results
 
     def store_each(self, sources: DataSetLike | Iterable[DataSetLike]) -> Iterator[StoreResult]:
         """Store one or several files and data sets; yield a result for each as it is done.

@@ -146,10 +146,20 @@ class Security:
         self._tls_in_use = settings
         return settings
 
+    @property
+    def _tls_configured(self) -> bool:
+        """True if this object was given TLS settings of its own."""
+        own = self._tls_client_credentials or self._tls_server_credentials or self._tls_suites
+        return own is not None or self._tls_base is not Security._tls_base
+
     def _inherit_tls(self, server: Security) -> None:
-        """Take over what the listening object was set to, unless this one has TLS settings of its own."""
-        own = self._tls_client_credentials or self._tls_server_credentials
-        if own is None and self._tls_base is Security._tls_base and self._tls_suites is None:
+        """Take over the listening object's mode and, unless this one has its own, its TLS settings.
+
+        What listens in TLS mode makes no plain links, whatever the object was made with.
+        """
+        if server.security_mode is DicomNetSecurityMode.TLS:
+            self._set_security_mode(server.security_mode)
+        if not self._tls_configured:
             self._tls_base, self._tls_suites = server._tls_base, server._tls_suites
             self._tls_client_credentials = server._tls_client_credentials
             self._tls_server_credentials = server._tls_server_credentials

@@ -84,6 +84,10 @@ class Limits:
     minimum_rate: int = 1024
     """Bytes per second that a message must average once `Timeouts.read` has passed."""
 
+    operations: int = 64
+    """Requests of the peer that await our final response at a time, where the asynchronous operations window
+    was negotiated without a limit (PS3.7 D.3.3.3)."""
+
     links: int = 500
     """Connections that one listening object serves at a time."""
 

@@ -85,7 +85,7 @@ def echo(link: Any) -> None:
 class Source:
     """A data set that is read from somewhere."""
 
-    def __init__(self, size: int = 2_000_000, read: Callable[[int], object] = lambda _: None) -> None:
+    def __init__(self, size: int = 3_000_000, read: Callable[[int], object] = lambda _: None) -> None:
         self.size = size
         self.reads = 0
         self._read = read

@@ -488,6 +488,30 @@ def test_close_while_a_callback_of_another_thread_runs():
         assert not client.is_connected()
 
 
+@pytest.mark.parametrize("how", ["close", "close_forced"])
+def test_a_callback_that_meets_the_close_of_another_thread_is_no_failure(how, caplog, monkeypatch):
+    """What it calls raises, as it must; but the link was closed because somebody wanted that."""
+    monkeypatch.setattr("dicomnet.link.link.LINGER", 0.05)
+    inside, leave = event(), event()
+
+    class Asking(Client):
+        def on_receive_c_echo_response(self, *arguments):
+            super().on_receive_c_echo_response(*arguments)
+            inside.set()
+            leave.wait()
+            self.send_c_echo_request(1, 2, VERIFICATION)
+
+    with serving() as server, associated(server.host_port, Asking()) as client:
+        client.send_c_echo_request(1, 1, VERIFICATION)
+        running = in_thread(client.run)
+        inside.wait()
+        getattr(client, how)()
+        leave.set()
+        running()
+        assert client.events == [("echo", 1, 0), ("close", SUCCESS)]
+    assert caplog.text == ""
+
+
 def test_release_from_another_thread_than_the_reader():
     def play(peer):
         peer.accept()

@@ -221,11 +221,12 @@ def test_write_that_is_too_slow_fails_too():
     def play(peer):
         peer.accept()
         for _ in range(1000):
-            peer.take(2000)
-            if threading.Event.wait(done, SHORT / 8):
+            peer.take(8000)
+            if threading.Event.wait(done, SHORT / 10):
                 return
 
     client = Client(timeouts=limits(write=SHORT), limits=Limits(minimum_rate=1_000_000))
+    client.socket_options.send_buffer_size = 16384
     with played(play, buffer=4096) as port, associated(port, client):
         with Timed(), pytest.raises(errors.WriteTimeout):
             client.store(DicomDataSet(bytes(64_000_000), EXPLICIT))

@@ -400,7 +400,7 @@ def test_after_an_abort_no_large_buffer_is_held(pool):
 def test_read_ahead_before_what_is_pending_was_handled(pool):
     """A sender that cannot get on takes in one buffer, and no more."""
     end = up()
-    data = (ECHO_PDU * 8000)[: assembler.BATCH]
+    data = (ECHO_PDU * (assembler.BATCH // len(ECHO_PDU) + 1))[: assembler.BATCH]
     at = 0
     while len(buffer := end.core.read_ahead_buffer()):
         buffer[:] = data[at : at + len(buffer)]

@@ -67,7 +67,7 @@ def serve(port: int, folder: str, bind: str, options: LinkOptions) -> None:
     """Store what DICOM nodes send (C-STORE), as DICOM files, until interrupted.
 
     PORT 0 takes a free port and tells which. Files are named after their SOP Instance UID; none is ever
-    overwritten.
+    overwritten. A folder that is made is its owner's alone (mode 0700); one that is there keeps its mode.
     """
     from dicomnet.cli.server import serve as work  # noqa: PLC0415
 

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections import deque
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +50,9 @@ class _Server(AsksPassword, StorageScp):
     display: _Display
 
     def on_instance(self, instance: StoredInstance) -> None:
-        """Show it."""
-        self.display.instance(instance)
+        """Show it. The instance is stored, whether the console still takes it or not (`serve | head`)."""
+        with suppress(OSError):
+            self.display.instance(instance)
 
 
 class _Display:

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 from rich.text import Text
 
+from dicomnet.protocol.wire import is_valid_uid
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -105,9 +107,13 @@ def progress(
 _REDUNDANT = re.compile(r" Image Compression| \(Process [^)]*\)|, Non-Hierarchical.*|( Image)? Storage$")
 
 
-@functools.cache
 def uid_name(uid: str) -> str:
-    """Return the name that PS3.6 gives to a UID, shortened, or the UID."""
+    """Return the name that PS3.6 gives to a UID, shortened, or the UID; a peer may send what is none."""
+    return _name(uid) if is_valid_uid(uid) else uid
+
+
+@functools.lru_cache(maxsize=256)
+def _name(uid: str) -> str:
     from pydicom.uid import UID  # noqa: PLC0415 - takes a fifth of a second
 
     return _REDUNDANT.sub("", UID(uid).name)

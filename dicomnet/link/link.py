@@ -50,6 +50,7 @@ __all__ = ["Handler", "Link"]
 ABORT_WAIT = 1.0  # seconds that an abort waits for a write in progress, and a failed writer for the reader
 LINGER = 1.0  # seconds that a closing thread waits for the peer to close
 SLICE = 0.2  # seconds between two looks at a predicate that nobody announces
+MOST_READS = 64  # one after the other without a look at the deadline
 TURN = 0.05  # seconds between two looks at the peer while another thread sends and cannot get on
 
 _P_DATA = 4
@@ -109,6 +110,7 @@ class Link:
         self._wire = threading.RLock()
         self._role = ReaderRole()
         self._in_core = False  # the reader runs on_receive, on_data_set or a sink
+        self._reads = 0  # since a deadline was looked at
         self._last_words = False  # what came before a failed write is being handled
         self._failed_write: errors.DicomException | None = None
         self._thrown: BaseException | None = None  # what a callback raised: it comes out at every depth
@@ -478,7 +480,12 @@ class Link:
     def _read(self, buffer: memoryview, deadline: Deadline) -> int | None:
         """Read what is there or comes; None when `deadline` passed, or a limit, which ends the link."""
         n = None
-        if self.core.state is State.STA6:  # elsewhere a peer that never stops sending has its limit, too
+        if self._reads == MOST_READS:  # a peer that never stops sending moves no deadline
+            self._reads = 0
+            if deadline.expired:
+                return None
+        elif self.core.state is State.STA6:  # elsewhere it has its limit, too
+            self._reads += 1
             n = self.stream.try_read_into(buffer)
         while n is None:
             limit = self.watch.limit(sending=self._sender is not None)

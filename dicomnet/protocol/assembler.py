@@ -30,8 +30,10 @@ __all__ = ["Assembler", "Batch", "MessageReceived", "Sink", "Source", "batches",
 COMMAND, LAST = 1, 2  # message control header, E.2
 PDV_HEADER = 6  # item length 4, context id 1, message control header 1
 _HEADERS = Struct(">BxIIBB")  # P-DATA-TF header and the header of its only PDV
-BATCH = 512 * 1024  # bytes that go into one write
+BATCH = 1024 * 1024  # bytes that go into one write: a CT image and what is around it
 BATCH_PDUS = 512  # and PDUs, each of two buffers: IOV_MAX is 1024
+
+MOST_EMPTY = 64  # fragments without bytes that one message may have
 
 _pool: deque[bytearray] = deque(maxlen=16)
 
@@ -112,6 +114,7 @@ class Assembler:
         self._message: Command | None = None  # its command, while its data set arrives
         self._sink: Sink | None = None
         self._size = 0
+        self._empty = self._filled = 0  # fragments without bytes in this message; bytes after the last one
         self._error: Exception | None = None
         self._last_raw = b""
         self._last_command: Command | None = None
@@ -130,6 +133,7 @@ class Assembler:
             if context_id not in self.contexts:
                 raise _invalid(f"P-DATA on context {context_id}, which was not accepted", 6, "PS3.8 9.3.5.1")
             self._context = context_id
+            self._empty = 0
         if (control & COMMAND == 0) != (self._message is not None):
             came, due = ("data set", "command") if self._message is None else ("command", "data set")
             raise _invalid(f"a {came} fragment where one of the {due} had to come", 5, "PS3.8 E.1")
@@ -154,6 +158,7 @@ class Assembler:
     def end(self) -> MessageReceived | None:
         """The fragment is complete; return the message if it was the last one."""
         if not self._control & LAST:
+            self._check_progress()
             return None
         if self._message is None:
             self._message = self._decode()
@@ -169,6 +174,15 @@ class Assembler:
                 result.error = error
         self._context, self._message, self._error = 0, None, None
         return result
+
+    def _check_progress(self) -> None:
+        """A peer may send a fragment without bytes (D10), but not go on with it for ever."""
+        filled = self._size + len(self._command)
+        if filled == self._filled:
+            self._empty += 1
+            if self._empty > MOST_EMPTY:
+                raise _invalid(f"more than {MOST_EMPTY} fragments without bytes in a message", 6, "PS3.8 E.1")
+        self._filled = filled
 
     def abandon(self) -> None:
         """The association ends: drop what has arrived of a message."""

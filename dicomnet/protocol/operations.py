@@ -100,15 +100,20 @@ class Operations:
             )
         return _enter(self._outstanding, message_id, message, context_id)
 
-    def answered(self, responded_id: int, status: int, command_field: int) -> Operation | None:
-        """Note a response; return its operation, which ends unless the status is pending (X26).
+    def awaiting(self, responded_id: int, command_field: int) -> Operation | None:
+        """Return the operation that a response belongs to.
 
         None if it answers nothing: no such request is outstanding, or not one of that kind (C05, C07).
         """
         operation = self._outstanding.get(responded_id)
         if operation is None or operation.message.command_field | 0x8000 != command_field:
             return None
-        if operation.ends_with(status):
+        return operation
+
+    def answered(self, responded_id: int, status: int, command_field: int) -> Operation | None:
+        """Note a response; return its operation, if any, which ends unless the status is pending (X26)."""
+        operation = self.awaiting(responded_id, command_field)
+        if operation is not None and operation.ends_with(status):
             del self._outstanding[responded_id]
         return operation
 

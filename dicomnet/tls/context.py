@@ -63,17 +63,20 @@ def available_suites() -> frozenset[str]:
     return frozenset(SSL.Connection(context).get_cipher_list())
 
 
-def context_for(settings: TlsSettings, *, server_side: bool) -> TlsContext:
+def context_for(settings: TlsSettings, *, server_side: bool, resumable: bool = True) -> TlsContext:
     """Return the context for these settings and role, made when it is first asked for.
+
+    A server's sessions can be resumed unless `resumable` is False: where `on_verify` judges the peers, its
+    verdict on one link must not count on the next one, so OpenSSL must not remember it.
 
     Raises `TlsConfigurationError` where the settings cannot work, `CipherSuitesUnavailable` where the linked
     OpenSSL has none of the suites. Suites that have to be left out are named in a warning.
     """
-    return _context_for(settings, server_side)
+    return _context_for(settings, server_side, resumable)
 
 
 @functools.lru_cache(maxsize=CONTEXTS)
-def _context_for(settings: TlsSettings, server_side: bool) -> TlsContext:
+def _context_for(settings: TlsSettings, server_side: bool, resumable: bool) -> TlsContext:
     settings.check(server_side=server_side)
     offer = settings.offer(available_suites())
     for suite, why in offer.skipped:
@@ -81,7 +84,12 @@ def _context_for(settings: TlsSettings, server_side: bool) -> TlsContext:
             "tls.suite.warning", {"left_out": suite.iana_name, "why": why, "openssl": openssl_version()}
         )
     try:
-        return TlsContext(settings, server_side, offer, _build(settings, offer, server_side=server_side))
+        return TlsContext(
+            settings,
+            server_side,
+            offer,
+            _build(settings, offer, server_side=server_side, resumable=resumable),
+        )
     except SSL.Error as error:
         reasons = "; ".join(reason for *_, reason in error.args[0]) if error.args else ""
         raise TlsConfigurationError(
@@ -140,7 +148,7 @@ class TlsContext:
         return TlsStream(tcp, connection, evidence)
 
 
-def _build(settings: TlsSettings, offer: Offer, *, server_side: bool) -> SSL.Context:
+def _build(settings: TlsSettings, offer: Offer, *, server_side: bool, resumable: bool) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD if server_side else SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(offer.min_version)
     context.set_max_proto_version(offer.max_version)
@@ -163,6 +171,10 @@ def _build(settings: TlsSettings, offer: Offer, *, server_side: bool) -> SSL.Con
     _trust(context, settings)
     if server_side:
         context.set_session_id(SESSION_ID)
+        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)  # our list is in order of preference
+        if not resumable:
+            context.set_options(SSL.OP_NO_TICKET)
+            context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_alpn_select_callback(_choose_protocol)
         if settings.verify:
             for certificate in settings.ca_certificates:

@@ -268,7 +268,8 @@ def _fault_case(evidence: Evidence, openssl: str) -> _Case:
 
 
 def _lost(evidence: Evidence, error: SSL.Error, fields: dict[str, Any]) -> errors.DicomException:
-    number = error.args[0] if isinstance(error, SSL.SysCallError) and error.args[0] > 0 else None
+    number = error.args[0] if isinstance(error, SSL.SysCallError) and error.args else None
+    number = number if number is not None and number > 0 else None  # -1 is an unexpected end
     how = "reset the connection" if number else "closed the connection"
     case = _lost_case(evidence)
     text = case.text.format_map(_words(evidence, how=how)) + "."
@@ -334,6 +335,6 @@ def _offered(evidence: Evidence) -> str:
 def _openssl_words(error: SSL.Error) -> str:
     """Return OpenSSL's reasons, or the system's."""
     if isinstance(error, SSL.SysCallError):
-        return str(error.args[1])
+        return str(next((part for part in reversed(error.args) if part is not None), ""))
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return "; ".join(reason for *_, reason in reasons if reason)

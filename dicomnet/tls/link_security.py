@@ -84,7 +84,11 @@ class LinkSecurity:
     """"AEAD (128-bit tag)", "HMAC-SHA1", ..."""
 
     peer_verified: bool = False
-    """True where the peer has shown a certificate and the settings have its chain verified."""
+    """True where the peer has shown a certificate, the settings have its chain verified, and it was found good:
+    not where `on_verify` has overruled that."""
+
+    overruled: str = ""
+    """Why the peer would have been refused, had `on_verify` not let it in; empty where it has not."""
 
     peer_name: str = ""
     """The name that the peer's certificate was checked for; empty where none was."""
@@ -129,6 +133,8 @@ class LinkSecurity:
     def _verification_text(self) -> str:
         if self.peer_certificate is None:
             return "no, it has shown no certificate"
+        if self.overruled:
+            return f"no: on_verify let it in although {self.overruled}"
         if not self.peer_verified:
             return "no, verification is switched off"
         return f"chain and name {self.peer_name}" if self.peer_name else "chain, no name"
@@ -185,7 +191,8 @@ def inspect_link(stream: TlsStream | None, settings: TlsSettings | None) -> Link
         describe(certificate) if certificate is not None else None
         for certificate in (stream.own_certificate, stream.peer_certificate)
     )
-    met, missed = profiles_met(stream.version, suite, stream.group, own, peer)
+    verified = settings is not None and bool(settings.verify) and peer is not None and not stream.overruled
+    met, missed = profiles_met(stream.version, suite, stream.group, own, peer, verified=verified)
     exchange = exchange_of(suite, stream)
     ffdhe = (stream.group or "").lower().startswith("ffdhe")
     return LinkSecurity(
@@ -203,7 +210,8 @@ def inspect_link(stream: TlsStream | None, settings: TlsSettings | None) -> Link
         encryption_key_length=suite.key_bits,
         encryption_strength=suite.strength_bits,
         integrity=suite.integrity_text,
-        peer_verified=settings is not None and bool(settings.verify) and peer is not None,
+        peer_verified=verified,
+        overruled=stream.overruled,
         peer_name=settings.name_to_check if settings is not None else "",
         own_certificate=own,
         peer_certificate=peer,

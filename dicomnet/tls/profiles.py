@@ -251,11 +251,14 @@ def profiles_met(
     group: str | None,
     own: CertificateInfo | None,
     peer: CertificateInfo | None,
+    *,
+    verified: bool = True,
 ) -> tuple[tuple[Verdict, ...], tuple[Verdict, ...]]:
     """Judge a link by every profile: those met, and those missed with the reasons.
 
     `version` is the negotiated one (0x0303 = TLS 1.2), `group` OpenSSL's name of the key-exchange group
-    or None where it does not tell, `own` and `peer` the certificates shown, None for none.
+    or None where it does not tell, `own` and `peer` the certificates shown, None for none. A peer whose
+    certificate was not verified may be anybody, so a link to it meets none; a client may show none.
     """
     verdicts = [
         Verdict(
@@ -265,6 +268,7 @@ def profiles_met(
             (
                 *_link_shortfalls(profile, version, suite, group),
                 *_certificate_shortfalls(profile, own, peer),
+                *(("the peer's certificate was not verified",) if peer is not None and not verified else ()),
             ),
             tuple(_remarks(suite)) if profile.advice else (),
         )

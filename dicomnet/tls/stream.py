@@ -34,6 +34,7 @@ from dicomnet.tls import openssl
 from dicomnet.tls.failures import explain, timed_out
 from dicomnet.transport.deadline import Deadline, DeadlineExpired
 from dicomnet.transport.stream import Stream
+from dicomnet.transport.system_errors import reason
 from dicomnet.transport.waiting import READ, WRITE
 
 if TYPE_CHECKING:
@@ -122,6 +123,11 @@ class TlsStream(Stream):
         """True where we are the TLS server."""
         return self._evidence.server_side
 
+    @property
+    def overruled(self) -> str:
+        """Why the peer would have been refused, had `on_verify` not let it in; "" where it has not."""
+        return self._evidence.verification.overruled_finding
+
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 after the end."""
         return self._tcp.fileno()
@@ -175,11 +181,12 @@ class TlsStream(Stream):
         """Return what has arrived, and leave it there."""
         sock = socket.socket(fileno=self._tcp.fileno())
         try:
+            sock.settimeout(0)  # else socket.setdefaulttimeout() counts, and the read may wait
             return sock.recv(FIRST_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return b""
         except OSError as error:  # the system tells only once
-            raise self._explained(SSL.SysCallError(error.errno, error.strerror)) from error
+            raise self._explained(SSL.SysCallError(error.errno or -1, reason(error))) from error
         finally:
             sock.detach()
 

@@ -90,6 +90,7 @@ _KINDS = {
 """X509_V_ERR_... number -> our exception, what is wrong, and what to do about it."""
 
 _UNSPECIFIED, _REJECTED, _NAMES = 1, 28, (62, 64)
+_RESUMED = "its session was resumed, and its chain was not verified anew"
 
 # LEADTOOLS' numbers are those of OpenSSL 1.0.2. Those above 64 have moved since, and 24 means another thing.
 _LEADTOOLS_CODES = {24: 1, 65: 1, 66: 1, 67: 1, 68: 1, 69: 65, 70: 66, 72: 67, 79: 24}
@@ -127,12 +128,16 @@ class Verification:
         "_role",
         "_settings",
         "_stopped",
+        "overruled",
         "problem",
         "raised",
     )
 
     problem: Problem | None
     """What ended the verification, if anything did."""
+
+    overruled: Problem | None
+    """The first problem that there was although `on_verify` said 1: the peer is let in, but not verified."""
 
     raised: BaseException | None
     """What `on_verify` raised."""
@@ -154,6 +159,7 @@ class Verification:
         self._asked = False
         self._name_settled = False
         self._stopped = False
+        self.overruled = None
         self.problem = None
         self.raised = None
 
@@ -169,12 +175,22 @@ class Verification:
         """End a handshake that succeeded; `certificate` is the peer's own.
 
         After a resumption OpenSSL had no chain to verify: the certificate, which it has verified before, is
-        judged here. Raises what `on_verify` has raised.
+        judged here. What `on_verify` has overruled then is not known, so nothing counts as verified where there
+        is one. Raises what `on_verify` has raised.
         """
         if self.raised is not None:
             raise self.raised
         if certificate is not None and self._settings.verify and not self._asked:
-            self._judge(certificate, 0, 0)
+            if self._judge(certificate, 0, 0) and self._on_verify is not None:
+                self.overruled = self.overruled or Problem(_UNSPECIFIED, 0, certificate, _RESUMED, "")
+
+    @property
+    def overruled_finding(self) -> str:
+        """What is wrong with the peer that `on_verify` let in, the middle of a sentence; "" for nothing."""
+        problem = self.overruled
+        if problem is None or not problem.depth or problem.certificate is None:
+            return problem.finding if problem is not None else ""
+        return f"of {describe(problem.certificate).subject} in its chain holds that {problem.finding}"
 
     @property
     def expects_name(self) -> bool:
@@ -225,6 +241,7 @@ class Verification:
         if self._on_verify is not None and certificate is not None:
             if self._ask(self._on_verify, certificate, problem):
                 self._name_settled |= problem is not None and problem.code in _NAMES
+                self.overruled = self.overruled or problem
                 return True
             self._stopped = True
             problem = problem or Problem(

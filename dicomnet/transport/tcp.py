@@ -28,6 +28,12 @@ _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _CORK: int | None = getattr(socket, "TCP_CORK", None)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 _DRAIN = 65536
+_KEEP_ALIVE = {
+    getattr(socket, name): value
+    for name, value in {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}.items()
+    if hasattr(socket, name)
+}
+"""Option -> value: after 60 s of silence 4 probes, 15 s apart. For who waits on a peer whose machine is gone."""
 _LOST = {
     errno.ECONNRESET: "reset the connection",
     errno.EPIPE: "has closed the connection and takes no more data",
@@ -36,7 +42,11 @@ _LOST = {
 
 
 class TcpStream(Stream):
-    """A connected TCP socket, which belongs to the stream from then on; non-blocking, with TCP_NODELAY."""
+    """A connected TCP socket, which belongs to the stream from then on; non-blocking, with TCP_NODELAY.
+
+    TCP keep-alive is on, so that a read ends with `ConnectionLost`, also one without a deadline, about two
+    minutes after the peer's machine or the network has gone without a word.
+    """
 
     __slots__ = ("_recv_into", "_sendmsg", "_shut", "_socket", "local_address", "peer_address")
 
@@ -44,6 +54,9 @@ class TcpStream(Stream):
         sock.setblocking(False)
         with suppress(OSError):  # the peer may be gone already: the first read tells
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _KEEP_ALIVE.items():
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
         self.local_address = _address(sock.getsockname)
         self.peer_address = _address(sock.getpeername)
         self._socket = sock
