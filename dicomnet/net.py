@@ -71,6 +71,10 @@ def _cancelled(peer: str) -> errors.LinkClosed:
     return errors.LinkClosed(f"connecting to {peer} was cancelled", peer=peer, state="connecting")
 
 
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "dicomnet"
+
+
 def _silent(_event: str, _fields: Mapping[str, Any]) -> None:
     """The trace hook of an object that has none."""
 
@@ -94,6 +98,24 @@ class DicomNet(Dispatch, Security):
 
     As a context manager, leaving the block releases the association and closes; an exception aborts.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a subclass that would replace a method which the library calls itself."""
+        super().__init_subclass__(**options)
+        if _is_ours(cls):
+            return
+        ours = {
+            name
+            for base in cls.__mro__
+            if _is_ours(base)
+            for name, value in vars(base).items()
+            if callable(value)
+        }
+        for name in vars(cls):
+            if name in ours and name.startswith("_") and not name.endswith("__"):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would replace a method of dicomnet: choose another name"
+                )
 
     def __init__(
         self,

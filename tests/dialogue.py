@@ -80,13 +80,21 @@ def element(tag: int, value: bytes) -> bytes:
     return pack("<HHI", 0, tag, len(value)) + value
 
 
-def command(field: int, data_set_type: int = 0x0101, message_id: int = 1, extra: bytes = b"") -> bytes:
-    """A command set, written by the test itself."""
+def command(
+    field: int,
+    data_set_type: int = 0x0101,
+    message_id: int = 1,
+    extra: bytes = b"",
+    *,
+    before_type: bytes = b"",
+) -> bytes:
+    """A command set, written by the test itself; elements go before (0000,0800) or to the end."""
     body = b"".join(
         (
             element(0x0002, CT.encode() + b"\0"),
             element(0x0100, pack("<H", field)),
             element(0x0110, pack("<H", message_id)),
+            before_type,
             element(0x0800, pack("<H", data_set_type)),
             extra,
         )
@@ -95,7 +103,9 @@ def command(field: int, data_set_type: int = 0x0101, message_id: int = 1, extra:
 
 
 ECHO = command(0x0030)
-STORE = command(0x0001, 0x0001)
+STORE = command(
+    0x0001, 0x0001, extra=element(0x1000, b"1.2.3.4\0"), before_type=element(0x0700, pack("<H", 0))
+)
 ECHO_PDU = p_data(pdv(ECHO, 3))
 
 

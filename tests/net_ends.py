@@ -55,6 +55,8 @@ def proposal(contexts: dict[int, tuple[str, tuple[str, ...]]] | None = None) -> 
         made.add_presentation_context(number, 0, abstract)
         for syntax in syntaxes:
             made.add_transfer(number, syntax)
+    for number in made.find_abstracts(CT):  # some tests store in the other direction, too
+        made.set_role_select(number, True, 1, 1)
     return made
 
 

@@ -22,7 +22,7 @@ from peers import LOCAL, SHIPPED, Store, contents, listening, on_wire, store
 
 from dicomnet import DicomNet
 from dicomnet._version import __version__
-from dicomnet.cli import report
+from dicomnet.cli import report, show
 from dicomnet.cli.commands import dicomnet
 
 if TYPE_CHECKING:
@@ -453,6 +453,24 @@ def test_serve_stores_until_it_is_interrupted(run: Run, tmp_path: Path, number: 
     assert all(line.startswith("stored ") for line in lines[:-1])
     assert lines[-1].startswith(f"{len(SHIPPED)} instances stored, ")
     assert contents(folder.iterdir()) == contents(SHIPPED)
+
+
+def test_serve_goes_on_storing_when_nobody_reads_what_it_prints(run: Run, tmp_path: Path) -> None:
+    with serving(tmp_path / "in") as server:
+        assert server.process.stdout is not None
+        server.process.stdout.close()  # as `dicomnet serve | head -1` does
+        run("store", LOCAL, server.port, DATA).succeeded()
+    assert contents((tmp_path / "in").iterdir()) == contents(SHIPPED)
+
+
+def test_names_are_looked_up_for_uids_only_and_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert show.uid_name("1.2.840.10008.5.1.4.1.1.2") == "CT"
+    assert show.uid_name("1.2.3") == "1.2.3"
+    monkeypatch.setattr(show, "_name", None)
+    for uid in ("", "1." * 40, "1.02", "no UID", "1.2\n"):
+        assert show.uid_name(uid) == uid
+    monkeypatch.undo()
+    assert show._name.cache_info().maxsize == 256
 
 
 def test_serve_as_json_prints_one_object(run: Run, tmp_path: Path) -> None:

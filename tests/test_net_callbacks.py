@@ -700,7 +700,8 @@ def test_T4_a_peer_that_goes_within_a_data_set_leaves_no_file(tmp_path):
             with raw_client(server.host_port) as peer:
                 peer.request()
                 body = element(0x0002, CT.encode() + b"\0") + element(0x0100, pack("<H", 1))
-                body += element(0x0110, pack("<H", 1)) + element(0x0800, pack("<H", 1))
+                body += element(0x0110, pack("<H", 1)) + element(0x0700, bytes(2))
+                body += element(0x0800, pack("<H", 1)) + element(0x1000, b"1.2.3\0")
                 peer.send(p_data(pdv(element(0, pack("<I", len(body))) + body, 3, 3)))
                 peer.send(p_data(pdv(bytes(100_000), 0, 3)))
                 link = server.links.get(timeout=LONG)

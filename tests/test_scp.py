@@ -368,6 +368,17 @@ def test_leftovers_of_a_crash_are_swept_at_the_start_and_nothing_else(tmp_path: 
         assert files(server) == ["kept.dcm"]
 
 
+def test_a_new_folder_is_its_owners_alone_and_one_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o755)
+    modes = []
+    for folder in (tmp_path / "new", there):
+        with store(folder):
+            modes.append(folder.stat().st_mode & 0o777)
+    assert modes == [0o700, 0o755]
+
+
 def test_listening_makes_the_folder_or_says_why_not(tmp_path: Path) -> None:
     with store(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()

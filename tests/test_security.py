@@ -62,6 +62,7 @@ class Link:
     peer_certificate: x509.Certificate | None = None
     own_certificate: x509.Certificate | None = None
     server_side: bool = False
+    overruled: str = ""
 
 
 class Net(Security):
@@ -415,9 +416,11 @@ def test_group_and_key_of_a_tls_13_link(key, group, exchange, authentication, au
 # --- the report ----------------------------------------------------------------------------------
 
 
-def test_the_report_of_a_tls_12_link_without_forward_secrecy(authority):
-    net = Net(Link("AES128-SHA", 0x0303, None, authority.issue("peer").certificate))
-    text = str(net.link_security())
+def test_the_report_of_a_tls_12_link_without_forward_secrecy(configured, certs, authority):
+    configured._configure_tls(creation(certs))
+    configured._tls_settings(False, "localhost")
+    configured.link = Link("AES128-SHA", 0x0303, None, authority.issue("peer").certificate)
+    text = str(configured.link_security())
     assert "TLS_RSA_WITH_AES_128_CBC_SHA (OpenSSL: AES128-SHA)" in text
     assert "RSA key transport, no forward secrecy" in text
     assert "own certificate:  none" in text
@@ -451,6 +454,20 @@ def test_a_server_reports_whether_its_client_was_verified(verify, shown, text, c
     report = configured.link_security()
     assert text in str(report)
     assert report.peer_verified == (verify is PEER and shown)
+
+
+def test_a_peer_that_on_verify_let_in_is_not_verified_and_its_link_meets_no_profile(
+    configured, certs, authority
+):
+    configured._configure_tls(creation(certs))
+    configured._tls_settings(False, "localhost")
+    configured.link = Link(peer_certificate=authority.issue("peer").certificate)
+    assert configured.link_security().profiles_met
+    configured.link.overruled = "it expired at noon"
+    report = configured.link_security()
+    assert "peer verified:    no: on_verify let it in although it expired at noon\n" in str(report)
+    assert (report.peer_verified, report.profiles_met) == (False, ())
+    assert all("certificate was not verified" in verdict.reasons[-1] for verdict in report.profiles_missed)
 
 
 def test_the_report_escapes_what_the_peer_wrote(authority):

@@ -220,6 +220,15 @@ def test_no_delay_is_set(ends: tuple[TcpStream, socket.socket]) -> None:
     assert not sock.getblocking()
 
 
+def test_keep_alive_finds_a_peer_that_is_gone_within_two_minutes(
+    ends: tuple[TcpStream, socket.socket],
+) -> None:
+    sock = ends[0]._socket
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [60, 15, 4]
+
+
 def test_what_fits_is_one_system_call(ends: tuple[TcpStream, socket.socket]) -> None:
     stream, peer = ends
     calls = spy(stream)

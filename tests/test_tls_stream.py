@@ -99,6 +99,32 @@ def fill_up(stream: TlsStream) -> None:
         stream.write([bytes(64 * MIB)], Deadline.after(LONG), stall=SOON)
 
 
+# --- handshake --------------------------------------------------------------------------------------
+
+
+def test_a_default_timeout_for_sockets_does_not_touch_the_handshake(certs: Path, version: int) -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(3)
+    try:
+        with pair(settings(certs, "client", version=version), settings(certs, version=version)) as both:
+            assert both.client._peek() == b"", "it does not wait, and does not fail"
+            both.ready()
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@pytest.mark.parametrize(
+    ("args", "how"), [((None, None), "closed"), ((), "closed"), ((-1, "x"), "closed"), ((104, None), "reset")]
+)
+def test_a_system_error_without_a_number_or_words_can_be_told(
+    certs: Path, args: tuple[object, ...], how: str
+) -> None:
+    with pair(settings(certs, "client"), settings(certs)) as both:
+        assert how in str(both.client._explained(SSL.SysCallError(*args)))
+        both.client._evidence.alert_read = 40
+        assert "handshake_failure" in str(both.client._explained(SSL.SysCallError(*args)))
+
+
 # --- data -------------------------------------------------------------------------------------------
 
 
@@ -785,6 +811,7 @@ def test_a_peer_may_resume_its_session_with_its_client_certificate(
         assert bool(openssl.lib.SSL_session_reused(peer._ssl)) is reused
         assert ours.peer_certificate is not None, "the certificate is known in a resumed session too"
         assert asked == ([1, 1, 1] if reused else [1, 1]), "and the application is asked about it again"
+        assert ("was resumed" in ours.overruled) is reused, "what it overruled the first time is not known"
         peer.shutdown()
         assert read(ours) == b""
         near.close()

@@ -28,6 +28,7 @@ from dicomnet import errors
 from dicomnet.enums import DicomExceptionCode, DicomSecurityCertificateExceptionCode
 from dicomnet.tls import openssl, verification
 from dicomnet.tls.context import context_for
+from dicomnet.tls.link_security import inspect_link
 from dicomnet.transport.deadline import Deadline
 from dicomnet.transport.tcp import TcpStream
 
@@ -102,6 +103,31 @@ def test_it_is_told_what_is_wrong_and_may_accept_it(certs: Path, name: str, code
     assert all(name in text for _, text, _, _ in bad)
     assert bad[0][3], "a sentence that says what is wrong"
     assert len({told[2] for told in bad}) == len(bad), "nothing is asked twice"
+    assert both.client.overruled == bad[0][3], "what it was let in in spite of stays known"
+    report = inspect_link(both.client, settings(certs, "client", version=version))
+    assert f"no: on_verify let it in although {bad[0][3]}" in str(report)
+    assert (report.secure, report.peer_verified, report.profiles_met) == (True, False, ())
+
+
+@VERSIONS
+@pytest.mark.parametrize("judge", [None, Judge(1, 1, 1)], ids=["none", "agrees"])
+def test_a_good_peer_is_verified_with_it_and_without(certs: Path, judge: Judge | None, version: int) -> None:
+    with pair(
+        settings(certs, "client", version=version), settings(certs, version=version), on_verify=judge
+    ) as both:
+        both.ready()
+    report = inspect_link(both.client, settings(certs, "client", version=version))
+    assert (report.overruled, report.peer_verified) == ("", True)
+    assert report.profiles_met
+
+
+def test_a_problem_further_up_the_chain_is_told_as_one(certs: Path) -> None:
+    made = verification.Verification(settings(certs), server_side=False, on_verify=lambda *_: 1)
+    certificate = settings(certs).credentials.certificate
+    made._judge(certificate, 10, 1)
+    made._judge(certificate, 0, 0)
+    assert made.overruled_finding.startswith("of CN=")
+    assert " in its chain holds that it expired at " in made.overruled_finding
 
 
 def test_openssls_newer_codes_reach_it_under_leadtools_numbers() -> None:

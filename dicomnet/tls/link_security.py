@@ -84,8 +84,8 @@ class LinkSecurity:
     """"AEAD (128-bit tag)", "HMAC-SHA1", ..."""
 
     peer_verified: bool = False
-    """True where the peer has shown a certificate, the settings have its chain verified, and it was found good:
-    not where `on_verify` has overruled that."""
+    """True where the peer has shown a certificate, the settings have its chain verified, and it was found
+    good; False also where `on_verify` has let the peer in all the same."""
 
     overruled: str = ""
     """Why the peer would have been refused, had `on_verify` not let it in; empty where it has not."""

@@ -175,14 +175,15 @@ class Verification:
         """End a handshake that succeeded; `certificate` is the peer's own.
 
         After a resumption OpenSSL had no chain to verify: the certificate, which it has verified before, is
-        judged here. What `on_verify` has overruled then is not known, so nothing counts as verified where there
-        is one. Raises what `on_verify` has raised.
+        judged here. What `on_verify` has overruled then is not known, so where there is one, the peer does
+        not count as verified. Raises what `on_verify` has raised.
         """
         if self.raised is not None:
             raise self.raised
-        if certificate is not None and self._settings.verify and not self._asked:
-            if self._judge(certificate, 0, 0) and self._on_verify is not None:
-                self.overruled = self.overruled or Problem(_UNSPECIFIED, 0, certificate, _RESUMED, "")
+        if certificate is None or not self._settings.verify or self._asked:
+            return
+        if self._judge(certificate, 0, 0) and self._on_verify is not None and self.overruled is None:
+            self.overruled = Problem(_UNSPECIFIED, 0, certificate, _RESUMED, "")
 
     @property
     def overruled_finding(self) -> str:

@@ -33,7 +33,7 @@ _KEEP_ALIVE = {
     for name, value in {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}.items()
     if hasattr(socket, name)
 }
-"""Option -> value: after 60 s of silence 4 probes, 15 s apart. For who waits on a peer whose machine is gone."""
+"""Option -> value: after 60 s of silence 4 probes, 15 s apart, find a peer whose machine is gone."""
 _LOST = {
     errno.ECONNRESET: "reset the connection",
     errno.EPIPE: "has closed the connection and takes no more data",
