@@ -418,9 +418,10 @@ class Dispatch(Callbacks, Messages):
             )  # fmt: skip
         if not operations.can_perform:
             raise errors.RemoteProtocolError(
-                f"the peer sent {message.name} {command.message_id} before {len(operations.owed)} others were "
-                f"answered: it may have {operations.performed} outstanding (asynchronous operations window, "
-                "or Limits.operations where that has no limit)", clause="PS3.7 D.3.3.3", abort_reason=0,
+                f"the peer sent {message.name} {command.message_id} before {len(operations.owed)} others had "
+                f"their answer: it may have {operations.performed} outstanding (asynchronous operations "
+                "window, or Limits.operations where that has no limit)",
+                clause="PS3.7 D.3.3.3", abort_reason=0,
             )  # fmt: skip
 
     def _refusal(self, context_id: int, command: Command, message: Message) -> int:

@@ -308,7 +308,7 @@ class DicomNet(Dispatch, Security):
             self.on_connect(_SUCCESS)
             if settings is not None:
                 self._secure(stream, settings, requestor=True)
-            if self._given_up and self.is_connected():  # another thread's close() came between two steps
+            if self.is_connected() and self._given_up:  # another thread's close() came between two steps
                 raise _cancelled(stream.peer)
         except BaseException as error:
             self._fall(stream, error)

@@ -223,10 +223,12 @@ def test_storescu_pdu_limits(
 def test_dcmsend_several_syntaxes_in_one_association(tmp_path: Path, everything: list[object]) -> None:
     options = ["-nh", "-nuc", "-dn", LOCAL]  # go on after bad files; decompress nothing
     out = folder(tmp_path / "theirs")
+    # dcmsend announces two files under the class "31", on a context for RT Dose: that is refused (F19)
+    whole = [path for path in SHIPPED if "rtdose_rle" not in path]
     with serve(tmp_path, *STORESCP, *everything, "-od", out, PORT) as peer:
-        succeed("dcmsend", *options, peer.port, *SHIPPED)
+        succeed("dcmsend", *options, peer.port, *whole)
     with store(tmp_path / "ours") as server:
-        succeed("dcmsend", *options, server.host_port, *SHIPPED)
+        succeed("dcmsend", *options, server.host_port, *whole)
     assert server.contents == contents(out.iterdir())
     assert len({syntax for syntax, _ in server.contents}) > 8
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
-from dialogue import AC, ECHO_PDU, RQ, VERIFICATION
+from dialogue import AC, ECHO_PDU, EXPLICIT, RQ, VERIFICATION, command, element, p_data, pdv
 from net_ends import (
     LONG,
     Client,
@@ -18,14 +19,16 @@ from net_ends import (
     event,
     in_thread,
     played,
+    proposal,
     raw_client,
     reset,
     serving,
 )
 
-from dicomnet import DicomNet, Limits, Timeouts, errors
+from dicomnet import DicomAssociate, DicomDataSet, DicomNet, Limits, Timeouts, errors
 from dicomnet.enums import DicomExceptionCode
 from dicomnet.listener import MARGIN
+from dicomnet.protocol import negotiation
 
 pytestmark = pytest.mark.usefixtures("leak_check")
 
@@ -521,3 +524,79 @@ def test_another_client_is_served_while_one_sends_garbage():
         assert bad.pdu() == (7, bytes([0, 0, 2, 6]))
         good.send(ECHO_PDU)
         assert good.pdu()[0] == 4
+
+
+# --- what a peer must not ask for ------------------------------------------------------------------
+
+
+class Owing(Storage):
+    """Never answers a C-STORE, and keeps for what it was asked to open a sink."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.opened = []
+
+    def on_data_set(self, presentation_id, command):
+        self.opened.append(command.message_id)
+
+    def on_receive_c_store_request(self, *arguments):
+        pass
+
+
+def store_pdus(message_id):
+    extra = element(0x0700, b"\0\0") + element(0x1000, b"1.2\0")
+    return p_data(pdv(command(1, 1, message_id, extra), 3, 3), pdv(b"", 2, 3))
+
+
+def test_D333_a_request_above_the_window_of_one_aborts_and_opens_no_sink():
+    """PS3.7 D.3.3.3: without negotiation one operation may be outstanding."""
+    traces = []
+    link = Owing(trace=lambda name, fields: traces.append((name, dict(fields))))
+    with serving(lambda: link) as server, raw_client(server.host_port) as peer:
+        peer.request().send(store_pdus(1), store_pdus(2))
+        assert peer.pdu() == (7, bytes([0, 0, 2, 0]))
+        assert server.closed.get(timeout=LONG)[1] is link
+    assert link.opened == [1]
+    (failed,) = [fields for name, fields in traces if name == "link.failed"]
+    assert failed["error"] == "RemoteProtocolError"
+    assert "asynchronous operations window" in failed["message"]
+
+
+def test_D333_an_unlimited_window_ends_at_our_own_limit():
+    class Unlimited(Owing):
+        def on_receive_associate_request(self, association):
+            request = self.link.core.request
+            answers = negotiation.answer_contexts(request, self.supported_contexts)
+            answer = DicomAssociate.accepting(request, answers, self.limits.max_pdu)
+            answer.set_asynchronous_operations(True, 0, 1)
+            self.send_associate_accept(answer)
+
+    with serving(lambda: Unlimited(limits=Limits(operations=3))) as server:
+        request = proposal()
+        request.set_asynchronous_operations(True, 0, 1)
+        client = associate(connected(Client(), server.host_port), request)
+        link = server.links.get(timeout=LONG)
+        for _ in range(4):
+            client.store(DicomDataSet(b"", EXPLICIT))
+        with pytest.raises(errors.AssociationAborted):
+            client.run()
+        assert link.opened == [1, 2, 3]
+        client.close()
+
+
+@pytest.mark.parametrize(("selected", "status"), [((0, 1), 0x0122), ((1, 0), 0), ((1, 1), 0)])
+def test_a_c_store_to_who_is_not_the_scp_is_refused(selected, status):
+    """PS3.7 D.3.3.4: `selected` are the requestor's roles, SCU and SCP."""
+
+    class Roles(Storage):
+        def on_receive_associate_request(self, association):
+            answers = negotiation.answer_contexts(self.link.core.request, self.supported_contexts)
+            answer = DicomAssociate.accepting(self.link.core.request, answers, self.limits.max_pdu)
+            self.send_associate_accept(answer)
+            context = self.link.core.contexts[3]
+            agreed = replace(context, scu=bool(selected[0]), scp=bool(selected[1]))
+            self.link.core.contexts = {**self.link.core.contexts, 3: agreed}
+
+    with serving(Roles) as server, associated(server.host_port) as client:
+        assert client.status_of(client.store(DicomDataSet(b"", EXPLICIT))) == status
+        assert len(server.links.get(timeout=LONG).stored) == (status == 0)

@@ -39,8 +39,10 @@ class Lenient(Storage):
         return 1
 
 
-def answer(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[int, bool, Any]:
-    """Ask for an association; return the type of the PDU that answers, whether the session was resumed, it."""
+def answer(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[int, bool, Any]:
+    """Ask for an association; return the PDU type of the answer, if the session was resumed, and it."""
     with (
         socket.create_connection(("127.0.0.1", port), 10) as sock,
         context.wrap_socket(sock, server_hostname="localhost", session=session) as link,
@@ -100,9 +102,12 @@ def test_on_verify_of_the_listening_object_judges_its_links(certs: Path) -> None
         with server:
             yield server
 
-    with listening() as server, pytest.raises(errors.DicomException):
-        with associated(server.host_port, secure(Client(), certs)):
-            pass
+    with (
+        listening() as server,
+        pytest.raises(errors.DicomException),
+        associated(server.host_port, secure(Client(), certs)),
+    ):
+        pass
 
 
 def test_initialize_keeps_the_mode_and_never_drops_it_silently(certs: Path) -> None:

@@ -334,6 +334,12 @@ def test_a_disk_that_is_full_in_the_middle_answers_a700_and_leaves_nothing(tmp_p
     assert os.listdir(tmp_path) == ["1.2.4.dcm"]
 
 
+def request(field: int = 1, message_id: int = 1, context: int = 3, *, complete: bool = True) -> bytes:
+    """A P-DATA-TF with a request for CT that announces a data set."""
+    extra = dialogue.element(0x0700, b"\0\0") + dialogue.element(0x1000, b"1.2\0") if complete else b""
+    return dialogue.p_data(dialogue.pdv(dialogue.command(field, 1, message_id, extra), 3, context))
+
+
 @contextmanager
 def raw_peer(server: StorageScp) -> Iterator[socket.socket]:
     with socket.create_connection((LOCAL, server.host_port)) as peer:
@@ -350,10 +356,9 @@ def test_a_peer_that_goes_in_the_middle_of_a_data_set_leaves_nothing(tmp_path: P
         def on_close(self, *_arguments: Any) -> None:
             closed.set()
 
-    message = dialogue.message(PATIENT * 5000, step=4096)
     with listening(Server(tmp_path)) as server:
         with raw_peer(server) as peer:
-            peer.sendall(message[: len(message) // 2])
+            peer.sendall(request() + dialogue.p_data(dialogue.pdv(PATIENT * 5000, 0, 3)))
             if ending == "aborted":
                 peer.sendall(dialogue.abort(0, 0))
         assert closed.wait(30)
@@ -402,3 +407,73 @@ def test_drain_waits_for_links_and_takes_no_more(tmp_path: Path) -> None:
             StoreScu(DicomScp(LOCAL, "X", port)).store(CT_FILE)
         assert [result.stored for result in results] == [True]
         assert server.drain(30) is True
+
+
+# --- what becomes no file ------------------------------------------------------------------------------
+
+
+class _Finding(StorageLink):
+    """Serves another request that has a data set, too."""
+
+    def on_receive_c_find_request(self, presentation_id: int, message_id: int, *rest: Any) -> None:
+        self.scp.found.append(rest[-1].encoded)
+        self.send_c_find_response(presentation_id, message_id, rest[0], 0, None)
+
+
+class _Watching(StorageScp):
+    """Keeps for which requests a file was begun."""
+
+    link_class = _Finding
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.begun: list[str] = []
+        self.found: list[bytes] = []
+
+    def open_sink_for(self, link: StorageLink, presentation_id: int, command: Any) -> Any:
+        self.begun.append(command.message.name)
+        return super().open_sink_for(link, presentation_id, command)
+
+
+STATUS = {  # field, context, complete: the status
+    "C-STORE": (0x0001, 3, True, 0x0000),
+    "C-FIND": (0x0020, 3, True, 0x0000),
+    "N-CREATE, not served": (0x0140, 3, True, 0x0118),
+    "C-STORE without instance": (0x0001, 3, False, 0x0212),
+    "F19 C-STORE on Verification": (0x0001, 1, True, 0x0122),
+    "F19 C-FIND on Verification": (0x0020, 1, True, 0x0122),
+}
+
+
+@pytest.mark.parametrize("case", STATUS)
+def test_only_a_c_store_that_is_not_refused_becomes_a_file(tmp_path: Path, case: str) -> None:
+    field, context, complete, expected = STATUS[case]
+    with listening(_Watching(tmp_path)) as server, raw_peer(server) as peer:
+        peer.sendall(request(field, 1, context, complete=complete))
+        peer.sendall(dialogue.p_data(dialogue.pdv(PATIENT, 2, context)))
+        answer = peer.recv(65536)
+        status = answer.index(b"\0\0\0\x09\2\0\0\0") + 8
+        assert int.from_bytes(answer[status : status + 2], "little") == expected
+        assert server.begun == (["C-STORE-RQ"] if case == "C-STORE" else [])
+        assert server.found == ([PATIENT] if case == "C-FIND" else [])
+        assert files(server) == (["1.2.dcm"] if case == "C-STORE" else [])
+
+
+def test_a_response_to_nothing_becomes_no_file(tmp_path: Path) -> None:
+    class Link(StorageLink):
+        def on_data_set(self, *arguments: Any) -> Any:
+            raise AssertionError("asked for a data set that nobody waits for")
+
+        def on_receive_c_find_response(self, *arguments: Any) -> None:
+            raise AssertionError("called for a response to nothing")
+
+    class Server(StorageScp):
+        link_class = Link
+
+    extra = dialogue.element(0x0120, b"\7\0") + dialogue.element(0x0900, b"\0\xff")
+    command = dialogue.command(0x8020, 1, 1, extra)
+    with listening(Server(tmp_path)) as server, raw_peer(server) as peer:
+        peer.sendall(dialogue.p_data(dialogue.pdv(command, 3, 3), dialogue.pdv(PATIENT, 2, 3)))
+        peer.sendall(dialogue.ECHO_PDU)
+        assert peer.recv(65536)[0] == 4
+        assert files(server) == []

@@ -357,3 +357,38 @@ def test_over_tls_with_a_client_certificate(tmp_path: Path, certs: Path) -> None
         with scu:
             assert scu.store(JPEG_FILE)[0].stored
         assert contents(tmp_path.iterdir()) == contents([JPEG_FILE])
+
+
+# --- subclasses, and what is kept ---------------------------------------------------------------------------
+
+
+def test_callbacks_of_a_subclass_need_not_call_super(tmp_path: Path) -> None:
+    class Own(StoreScu):
+        def on_receive_c_echo_response(self, *arguments: Any) -> None:
+            told.append("echo")
+
+        def on_receive_c_store_response(self, *arguments: Any) -> None:
+            told.append("store")
+
+    told: list[str] = []
+    with store(tmp_path) as server, Own(scp(server)) as scu:
+        assert scu.store(CT_FILE)[0].stored
+        scu.open([("1.2.840.10008.1.1", (IMPLICIT,))])
+        assert scu.echo() == 0
+    assert told == ["store", "echo"]
+
+
+def test_store_hands_over_with_the_error_what_was_done_before_it() -> None:
+    class Breaking(OnlyImplicit):
+        def on_receive_c_store_request(self, presentation_id: int, message_id: int, *rest: Any) -> None:
+            if message_id > 2:
+                self.close_forced()
+            else:
+                super().on_receive_c_store_request(presentation_id, message_id, *rest)
+
+    with listening(Accepting(Breaking)) as server, pytest.raises(errors.ConnectionLost) as caught:
+        StoreScu(scp(server)).store(instance(f"1.2.{number}", syntax=IMPLICIT) for number in range(4))
+    assert [(result.sop_instance, result.stored) for result in caught.value.results] == [
+        ("1.2.0", True),
+        ("1.2.1", True),
+    ]

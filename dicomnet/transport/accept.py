@@ -123,6 +123,9 @@ class Acceptor:
             self._waker.wake()
             if not self._accepting:
                 self._release()
+                return
+            with suppress(OSError):  # nobody is let in any more, though the descriptor is still in use
+                self._listening.shutdown(socket.SHUT_RDWR)
 
     def _next(self, deadline: Deadline) -> socket.socket | None:
         wakers = ((self._waker.fileno(), READ),)
@@ -136,6 +139,8 @@ class Acceptor:
             except ConnectionError:
                 continue
             except OSError as error:
+                if self._closed:
+                    return None
                 if error.errno in _FATAL:
                     raise
                 if not told:
