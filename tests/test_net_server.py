@@ -29,6 +29,7 @@ from dicomnet import DicomAssociate, DicomDataSet, DicomNet, Limits, Timeouts, e
 from dicomnet.enums import DicomExceptionCode
 from dicomnet.listener import MARGIN
 from dicomnet.protocol import negotiation
+from dicomnet.transport.accept import Acceptor
 
 pytestmark = pytest.mark.usefixtures("leak_check")
 
@@ -389,6 +390,23 @@ def test_server_close_takes_no_more_connections_and_lets_the_links_go_on():
         assert not thread.is_alive()
         error, _, told_on = server.closed.get(timeout=LONG)
         assert (error, told_on) == (SUCCESS, thread.ident)
+
+
+def test_the_port_is_free_when_server_close_returns(monkeypatch):
+    """The accept loop's thread gives it back, which may take it a moment."""
+    release, freed = Acceptor._release, []
+
+    def slowly(acceptor):
+        threading.Event().wait(0.2)
+        release(acceptor)
+        freed.append(1)
+
+    monkeypatch.setattr(Acceptor, "_release", slowly)
+    with serving() as server:
+        with associated(server.host_port) as client:
+            assert client.echo() == 0  # so the loop is running
+        server.server_close()
+        assert freed
 
 
 @pytest.mark.parametrize("where", ["on_accept", "on_close"])

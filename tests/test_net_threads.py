@@ -512,6 +512,24 @@ def test_a_callback_that_meets_the_close_of_another_thread_is_no_failure(how, ca
     assert caplog.text == ""
 
 
+def test_a_request_that_cannot_be_answered_any_more_is_no_failure_of_its_callback(caplog):
+    inside, leave = event(), event()
+
+    class Slow(Storage):
+        def on_receive_c_echo_request(self, presentation_id, message_id, affected_class):
+            inside.set()
+            leave.wait()
+            self.send_c_echo_response(presentation_id, message_id, affected_class, 0)
+
+    with serving(Slow) as server, associated(server.host_port) as client:
+        client.send_c_echo_request(1, 1, VERIFICATION)
+        inside.wait()
+        server.links.get(timeout=LONG).send_abort()
+        leave.set()
+        assert server.closed.get(timeout=LONG)[0] is SUCCESS
+    assert caplog.text == ""
+
+
 def test_release_from_another_thread_than_the_reader():
     def play(peer):
         peer.accept()

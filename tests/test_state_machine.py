@@ -89,7 +89,7 @@ def test_events_have_the_numbers_of_the_standard(rule):
 
 def test_states_have_the_numbers_of_the_standard():
     assert {state.name: state.value for state in State} == {f"STA{n}": n for n in range(1, 14)}
-    assert str(State.STA6) == "Sta6 data transfer"
+    assert str(State.STA6) == "Sta6 (data transfer)"
 
 
 @ROLES

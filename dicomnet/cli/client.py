@@ -115,6 +115,7 @@ def _tell(
     """Print the totals and what failed; `cause` is what ended the link early."""
     stored = [result for result in results if result.stored]
     failed = [result for result in results if not result.stored]
+    done = {result.source for result in results}
     size = sum(result.size for result in stored)
     fields: dict[str, Any] = {
         "files": len(found.files),
@@ -124,7 +125,10 @@ def _tell(
         "bytes": size,
         "seconds": round(seconds, 6),
         "security": security,
-        "results": [_as_dict(result) for result in results],
+        "results": [
+            *(_as_dict(result) for result in results),
+            *(_as_dict(StoreResult(path)) for path in found.files if path not in done),
+        ],
     }
     for result in failed[:_FAILURES_SHOWN]:
         report.line(f"not stored: {result}")

@@ -237,7 +237,7 @@ class Link:
         except DeadlineExpired:
             raise errors.WriteTimeout(
                 f"{self.peer} stopped reading: too little could be sent within {limit:g} s (Timeouts.write) "
-                f"while {self.core.state}. The connection was closed; look for a peer that hangs, or a "
+                f"in {self.core.state}. The connection was closed; look for a peer that hangs, or a "
                 "network that drops large packets",
                 limit=limit or 0.0, elapsed=monotonic() - began, peer=self.peer, state=str(self.core.state),
             ) from None  # fmt: skip
@@ -665,7 +665,8 @@ class Link:
         graceful = not isinstance(self.error, _TRANSPORT_FAILED)
         with self._over_writers():
             if graceful:
-                self.stream.close(Deadline.after(LINGER))
+                waited = isinstance(self.error, errors.TimeoutExpired)  # the caller's time is up
+                self.stream.close(Deadline.after(0.0 if waited else LINGER))
             else:
                 self.stream.kill()
             self.core.transport_closed()

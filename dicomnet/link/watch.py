@@ -162,6 +162,6 @@ class Watch:
         kind, what, advice = _EXPIRED[limit.name]
         state, seconds = str(self._core.state), self._seconds(limit.name)
         return kind(
-            f"{what} {peer} within {seconds:g} s (Timeouts.{limit.name}) while {state}. {advice}",
+            f"{what} {peer} within {seconds:g} s (Timeouts.{limit.name}) in {state}. {advice}",
             limit=seconds, elapsed=limit.seconds - limit.left, peer=peer, state=state,
         )  # fmt: skip

@@ -43,7 +43,7 @@ def lost(
     """
     error = error or errors.ConnectionLost(f"{peer} closed the connection")
     if type(error) is errors.ConnectionLost and not error.state:
-        text = f"{error} while {state}. {_LOST.get(state, _LOG) if requestor else _LOG}"
+        text = f"{error} in {state}. {_LOST.get(state, _LOG) if requestor else _LOG}"
         error = errors.ConnectionLost(text, code=error.code, errno=error.errno)
     error.peer, error.state = error.peer or peer, error.state or str(state)
     return error

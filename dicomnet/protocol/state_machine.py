@@ -49,7 +49,7 @@ class State(Enum):
     STA13 = 13, "awaiting the close of the transport connection"
 
     def __str__(self) -> str:
-        return f"Sta{self.value} {self.meaning}"
+        return f"Sta{self.value} ({self.meaning})"
 
 
 class Event(Enum):

@@ -49,6 +49,11 @@ __all__ = ["TlsStream"]
 
 PIECE = 1024 * 1024  # bytes given to OpenSSL at once: 64 records, about a millisecond under the lock
 LINGER = 1.0  # seconds that the peer gets to read our alert after a handshake that failed
+_HEADS = {  # by how it goes on
+    b"\4\0\0": b"\7\0\0\0\0",  # an A-ABORT: the answer of a DICOM server to a ClientHello
+    b"1.": b"HTTP/",
+    b".0-": b"SSH-2",
+}
 FIRST_BYTES = 2048  # bytes of the peer's first packet kept for messages: a ClientHello has up to 1.6 KiB
 
 
@@ -174,8 +179,19 @@ class TlsStream(Stream):
             except SSL.Error as error:
                 if evidence.verification.raised is not None:
                     raise evidence.verification.raised from None
+                evidence.first_bytes = evidence.first_bytes or self._pieced_together()
                 raise self._explained(error) from error
             self._tcp.wait(wanted, deadline)
+
+    def _pieced_together(self) -> bytes:
+        """Return what a peer without TLS sent, where its answer was too fast to be seen before OpenSSL read.
+
+        OpenSSL stops after five bytes, the length of a record's header. What is left tells what those were.
+        """
+        with suppress(errors.DicomException):
+            rest = self._peek()
+            return next((_HEADS[start] + rest for start in _HEADS if rest.startswith(start)), b"")
+        return b""
 
     def _peek(self) -> bytes:
         """Return what has arrived, and leave it there."""
