@@ -43,10 +43,11 @@ class Callbacks:
 
     **Exceptions.** An exception that leaves the callback of a request is logged, and becomes a failure status
     as long as the response is owed. From any other callback it aborts the association and is raised from
-    the call that is reading the link; on a link's own thread it is logged.
+    the call that is reading the link; on a link's own thread, and from `on_close`, it is logged.
 
     **Defaults.** The bodies here do nothing, so that calling `super()` is harmless. Whether a callback is
-    overridden, and so what happens instead, is decided once per class.
+    overridden, and so what happens instead, is decided once per class: a function that is set on an object,
+    or on a class that has been used already, is not called.
 
     Parameters that several callbacks share:
 
