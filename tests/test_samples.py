@@ -251,12 +251,17 @@ def test_readme_client(tmp_path: Path, certs: Path, capsys: pytest.CaptureFixtur
     assert [stored_bytes(path) for path in tmp_path.iterdir()] == [stored_bytes(file_of("CT_small.dcm"))]
 
 
-def test_readme_server(capsys: pytest.CaptureFixture[str]) -> None:
-    code = readme("A server").replace("11112", "0").replace("server.run()", "server.start(); use(server)")
+def test_readme_server(certs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = readme("A server").replace("2762", "0").replace("server.run()", "server.start(); use(server)")
+    for file in ("ca.pem", "server.pem", "server.key"):
+        code = code.replace(f'"{file}"', repr(str(certs / file)))
+    trust = DicomOpenSslContextCreationSettings(certification_authorities_file_name=certs / "ca.pem")
 
     def use(server: DicomNet) -> None:
-        with StoreScu(DicomScp("127.0.0.1", port=server.host_port), ae_title="VISITOR") as client:
-            results.extend(client.store([file_of("CT_small.dcm")]))
+        client = StoreScu(DicomScp("127.0.0.1", port=server.host_port), ae_title="VISITOR")
+        client.initialize(None, DicomNetSecurityMode.TLS, trust)
+        client.set_tls_client_certificate(certs / "client.pem", path_to_key_file=certs / "client.key")
+        results.extend(client.store([file_of("CT_small.dcm")]))
 
     results: list[Any] = []
     exec(code, {"use": use})

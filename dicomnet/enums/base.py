@@ -44,3 +44,6 @@ class OpenIntEnum(NamedIntEnum):
         member._name_ = name
         member._value_ = value
         return member
+
+    def __reduce_ex__(self, protocol: object) -> tuple[type[Self], tuple[int]]:
+        return type(self), (int(self),)  # Python 3.11.0 to 3.11.3 pickles and copies members by name
