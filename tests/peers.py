@@ -44,9 +44,18 @@ _ATTEMPTS = 3  # a free port can be taken by somebody else before the program ta
 _NO_DELAY = {"TCP_NODELAY": "1"}  # without it DCMTK and Orthanc wait 40 ms and more for each message
 
 
+def path_of(program: str) -> str | None:
+    """Return where a program is, None where it is not.
+
+    An environment's own folder does not count: pynetdicom has programs of the same names there.
+    """
+    own = os.path.dirname(sys.executable)
+    return shutil.which(program, path=os.pathsep.join(place for place in os.get_exec_path() if place != own))
+
+
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Return the mark that skips a test where one of these programs is missing, and says which."""
-    missing = [program for program in programs if shutil.which(program) is None]
+    missing = [program for program in programs if path_of(program) is None]
     if not os.path.exists("/proc/net/tcp"):
         missing.append("/proc/net/tcp")
     return pytest.mark.skipif(bool(missing), reason=f"not on this machine: {', '.join(missing)}")
@@ -101,7 +110,10 @@ def launch(
         if fill_in:
             fill_in.write_text(template.replace(f'"{PORT}"', str(port)))
         log_file = folder / f"{os.path.basename(program)}-{port}.log"
-        command = [program, *(str(argument).replace(PORT, str(port)) for argument in arguments)]
+        command = [
+            path_of(program) or program,
+            *(str(argument).replace(PORT, str(port)) for argument in arguments),
+        ]
         with open(log_file, "wb") as log:
             process = subprocess.Popen(
                 command,
@@ -140,7 +152,7 @@ def client(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; `stdout` of the result holds its error output as well."""
     return subprocess.run(
-        [program, *map(str, arguments)],
+        [path_of(program) or program, *map(str, arguments)],
         input=text,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
