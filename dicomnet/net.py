@@ -121,7 +121,7 @@ class DicomNet(Dispatch, Security):
         self,
         path: str | None = None,
         security_mode: DicomNetSecurityMode | int = DicomNetSecurityMode.NONE,
-        reserved: bool = False,
+        reserved: bool = False,  # noqa: ARG002 - LEADTOOLS has it; initialize() may always follow
         *,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
@@ -133,7 +133,6 @@ class DicomNet(Dispatch, Security):
         self.flags = DicomNetFlags.NONE
         self.socket_options = DicomSocketOptions()
         self._trace = trace
-        self._reserved = reserved
         self._path = path
         self._spool = Spool(path, self.limits.spool)
         self._link: Link | None = None

@@ -257,7 +257,8 @@ class Link:
     def _read_ahead(self) -> bool:
         """While a write blocks: take in at most one buffer, undispatched; False when there is no more to do.
 
-        So two ends that both send cannot lock up, and a sender sees the peer's abort.
+        So a sender sees the peer's abort, and two ends that both send don't lock up, unless both send more
+        than buffers hold and neither has a thread that reads: then it is a `WriteTimeout`.
         """
         if self._in_core or not self._role.take_briefly():
             return False
